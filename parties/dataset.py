@@ -1,0 +1,298 @@
+"""A party's own table: the ids of its rows, its feature columns and, at one party, the label.
+
+The plug-in point for data: whatever the source, hand a pandas table to
+:meth:`PartyDataset.from_frame`. What would go wrong later is refused here, in words that never quote an id or a value.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from os import PathLike
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types
+
+from parties.errors import DataError
+
+
+class ColumnKind(StrEnum):
+    """How a feature column is to be read."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+
+
+@dataclass(frozen=True, eq=False)
+class PartyDataset:
+    """One party's checked table of ``n_rows`` rows; make one with a ``from_`` method.
+
+    Of ``columns``, the features alone, numeric ones are float64 with NaN for a missing cell and
+    categorical ones are text with None.
+    """
+
+    party: str
+    ids: Mapping[str, NDArray[np.object_]]  # entity type ('user_id') -> normalised ids (n_rows,)
+    columns: pd.DataFrame
+    kinds: Mapping[str, ColumnKind]  # in column order
+    label: NDArray[np.float64] | None  # 0.0 or 1.0 (n_rows,), at the label party alone
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return len(self.columns)
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return the given rows in that order, unchecked: a subset may hold constant columns."""
+        return type(self)(
+            party=self.party,
+            ids={entity: values[rows] for entity, values in self.ids.items()},
+            columns=self.columns.iloc[rows].reset_index(drop=True),
+            kinds=self.kinds,
+            label=None if self.label is None else self.label[rows],
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        party: str,
+        frame: pd.DataFrame,
+        *,
+        ids: Mapping[str, str],
+        label: str | None = None,
+        columns: Sequence[str] | None = None,
+        numeric: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+    ) -> Self:
+        """Check a table and take it over; its index is ignored.
+
+        ``ids`` maps an entity type to the column that holds its ids; a feature party, which has no
+        ``label``, has exactly one, with no id twice. ``columns`` are the features in order, by
+        default all that are neither id nor label. A column declared neither ``numeric`` nor
+        ``categorical`` is numeric where pandas holds numbers or booleans.
+
+        Raises DataError if the table cannot be trained on as it is.
+        """
+        _check_header(party, list(frame.columns))
+        names = _choose_features(party, list(frame.columns), ids, label, columns)
+        kinds = _choose_kinds(party, {name: frame[name] for name in names}, numeric, categorical)
+        if frame.empty:
+            raise DataError(f"{party}: the table has no rows; check where it comes from")
+        features = {name: _read_feature(party, frame[name], kind) for name, kind in kinds.items()}
+        return cls(
+            party=party,
+            ids={entity: _read_ids(party, frame[column], label) for entity, column in ids.items()},
+            columns=pd.DataFrame(features),
+            kinds=kinds,
+            label=None if label is None else _read_label(party, frame[label]),
+        )
+
+    @classmethod
+    def from_csv(
+        cls,
+        party: str,
+        path: str | PathLike[str],
+        *,
+        ids: Mapping[str, str],
+        label: str | None = None,
+        columns: Sequence[str] | None = None,
+        numeric: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+    ) -> Self:
+        """Read a comma-separated UTF-8 file with a header; the rest is as in :meth:`from_frame`.
+
+        Ids and declared categories stay the text they are in the file: '007' keeps its zeros.
+        Raises DataError also if the file cannot be read.
+        """
+        return cls.from_frame(
+            party,
+            _read_csv(party, path, ids.values(), categorical),
+            ids=ids,
+            label=label,
+            columns=columns,
+            numeric=numeric,
+            categorical=categorical,
+        )
+
+
+def normalise_id(value: object) -> str:
+    """Return the text all parties must agree on for this id: Unicode NFC, without outer spaces.
+
+    Raises TypeError for anything but text and integers. A float is refused even if it is integral:
+    beyond 2^53 its digits are no longer those of the id.
+    """
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value).strip()
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(int(value))
+    raise TypeError(f"an id is text or an integer, not {type(value).__name__}")
+
+
+def _read_csv(
+    party: str, path: str | PathLike[str], ids: Iterable[str], categorical: Iterable[str]
+) -> pd.DataFrame:
+    where = f"{party}: {path}"
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        header = _check_lines(party, where, text)
+        as_text = {name: str for name in categorical if name in header}
+        frame = pd.read_csv(io.StringIO(text), dtype=as_text, low_memory=False)
+        if id_columns := [name for name in dict.fromkeys(ids) if name in header]:
+            # Read on their own because only so is an id spelled 'NA' or 'null' not a missing cell.
+            raw = pd.read_csv(io.StringIO(text), usecols=id_columns, dtype=str, na_filter=False)
+            frame[id_columns] = raw[id_columns]
+    except OSError as error:
+        raise DataError(f"{where} cannot be read: {error.strerror}; check the path") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{where} is not UTF-8 text; save it as CSV in UTF-8") from None
+    except (csv.Error, ValueError):  # the latter from pandas, whose own words may quote cells
+        raise DataError(f"{where} is not well-formed CSV; check its quotes") from None
+    return frame
+
+
+def _check_lines(party: str, where: str, text: str) -> list[str]:
+    """Return the header; pandas would rename repeated columns and fill short rows in silence."""
+    lines = csv.reader(io.StringIO(text))
+    header = next((line for line in lines if line), [])
+    if not header:
+        raise DataError(f"{where} is empty; expected a header and rows of data")
+    _check_header(party, header)
+    for line in lines:
+        if line and len(line) != len(header):
+            raise DataError(
+                f"{where}, line {lines.line_num}: expected {len(header)} cells as in the header, "
+                f"got {len(line)}; correct the row, or quote text that holds commas"
+            )
+    return header
+
+
+def _check_header(party: str, header: Sequence[object]) -> None:
+    for position, name in enumerate(header, start=1):
+        if not (isinstance(name, str) and name.strip()):
+            raise DataError(f"{party}: column {position} has no name in text; name it or drop it")
+    if repeated := [str(name) for name, times in Counter(header).items() if times > 1]:
+        raise DataError(f"{party}: column names must differ; rename repeats of {_listed(repeated)}")
+
+
+def _choose_features(
+    party: str,
+    header: Sequence[str],
+    ids: Mapping[str, str],
+    label: str | None,
+    columns: Sequence[str] | None,
+) -> list[str]:
+    if not ids or (label is None and len(ids) > 1):
+        expected = "one id column, as no label is set" if label is None else "an id column"
+        raise DataError(f"{party}: expected {expected}, got {len(ids)}; correct the ids setting")
+    reserved = [*ids.values()] if label is None else [*ids.values(), label]
+    for name, times in Counter([*reserved, *(columns or ())]).items():
+        if name not in header:
+            raise DataError(f"{party}: no column {name!r}; correct it. There are {_listed(header)}")
+        if times > 1:
+            raise DataError(f"{party}: column {name!r} must be one of id, label, feature, and once")
+    features = [name for name in header if name not in reserved] if columns is None else [*columns]
+    if not features:
+        raise DataError(f"{party}: no feature columns beside {_listed(reserved)}; add or name some")
+    return features
+
+
+def _choose_kinds(
+    party: str, table: Mapping[str, pd.Series], numeric: Sequence[str], categorical: Sequence[str]
+) -> dict[str, ColumnKind]:
+    for name in [*numeric, *categorical]:
+        where = f"{party}: column {name!r} is declared"
+        if name not in table:
+            raise DataError(f"{where} but is no feature; correct it. There are {_listed(table)}")
+        if name in numeric and name in categorical:
+            raise DataError(f"{where} both numeric and categorical; keep one of them")
+    guessed = {name for name, cells in table.items() if types.is_numeric_dtype(cells)}
+    numbers = guessed.union(numeric).difference(categorical)
+    return {name: ColumnKind("numeric" if name in numbers else "categorical") for name in table}
+
+
+def _read_ids(party: str, cells: pd.Series, label: str | None) -> NDArray[np.object_]:
+    where = f"{party}: id column {cells.name!r}"
+    raw = _objects(cells)
+    # Before their type is looked at: empty cells are what makes pandas hold integers as floats.
+    if empty := sum(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in raw):
+        raise DataError(f"{where} has {_count(empty, 'empty cell')}; fill them or drop their rows")
+    try:
+        values = [normalise_id(cell) for cell in raw]
+    except TypeError as error:
+        raise DataError(f"{where}: {error}; store the ids as integers or text") from None
+    repeats = [times for times in Counter(values).values() if times > 1]
+    if repeats and label is None:
+        raise DataError(
+            f"{where} repeats {_count(len(repeats), 'id')} over {sum(repeats)} rows; a party "
+            "without a label needs one row for each id, so drop or merge the others"
+        )
+    return np.array(values, dtype=object)
+
+
+def _read_label(party: str, cells: pd.Series) -> NDArray[np.float64]:
+    where = f"{party}: label column {cells.name!r}"
+    if empty := int(cells.isna().sum()):
+        raise DataError(f"{where} has {_count(empty, 'empty cell')}; drop their rows")
+    values = _numbers(cells)
+    distinct = _count(cells.astype(object).map(str).nunique(), "distinct value")
+    if not np.isin(values, (0.0, 1.0)).all():
+        raise DataError(f"{where}: expected only 0 and 1, got {distinct}; map them to 0 and 1")
+    if values.min() == values.max():
+        raise DataError(f"{where}: expected both 0 and 1, got {distinct}; add rows of both classes")
+    return values
+
+
+def _read_feature(party: str, cells: pd.Series, kind: ColumnKind) -> pd.Series:
+    where = f"{party}: column {cells.name!r}"
+    if kind is ColumnKind.NUMERIC:
+        feature = pd.Series(_numbers(cells))
+        if text := int(feature.isna().sum() - cells.isna().sum()):
+            raise DataError(
+                f"{where} is numeric but has {_count(text, 'cell')} without a number; correct or "
+                "empty them, or declare the column categorical"
+            )
+        if infinite := int(np.isinf(feature).sum()):
+            raise DataError(f"{where} has {_count(infinite, 'infinite value')}; empty those cells")
+    else:
+        texts = [None if cell is None else _category(cell) for cell in _objects(cells)]
+        feature = pd.Series(texts, dtype=object)
+    if feature.nunique() < 2:
+        value = "one value in every filled cell" if feature.notna().any() else "only empty cells"
+        raise DataError(f"{where} is constant ({value}): nothing to learn from; leave it out")
+    return feature
+
+
+def _objects(cells: pd.Series) -> list[object]:
+    return list(np.where(cells.notna(), cells.to_numpy(dtype=object), np.array(None)))
+
+
+def _numbers(cells: pd.Series) -> NDArray[np.float64]:
+    """Return the cells as float64, NaN where one is missing or not a number."""
+    # As objects, so that a date is no number: pandas would count its nanoseconds.
+    numbers = pd.to_numeric(cells.astype(object), errors="coerce")
+    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _category(cell: object) -> str:
+    # One missing cell turns a column of integers into floats; categories must keep their names.
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _listed(names: Iterable[str]) -> str:
+    quoted = [repr(name) for name in names]
+    if any(name.strip("'-").replace(".", "", 1).isdigit() for name in quoted):
+        return "(not shown, as some are numbers: is the header row missing?)"
+    return ", ".join(quoted[:20]) + (f" and {len(quoted) - 20} more" if len(quoted) > 20 else "")

@@ -1,0 +1,287 @@
+"""A table to a matrix of 16-bit fixed-point columns, by what the training rows alone teach.
+
+scikit-learn does the learning (imputed means, standard scores, one-hot categories). What it learned
+is kept as one small recipe a column, plain numbers and text that JSON carries bit for bit, so that a
+saved model needs neither pickle nor the scikit-learn it was made with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from scipy import sparse
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from parties.dataset import ColumnKind, PartyDataset
+from parties.errors import DataError
+
+FRACTION_BITS = 12
+LOWEST, HIGHEST = -(8 << FRACTION_BITS), (8 << FRACTION_BITS) - 1
+MISSING = "missing"
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPointMatrix:
+    """Columns at a public scale: first the scaled ones, then the indicators, which are 0 or 1."""
+
+    scaled: NDArray[np.int16]  # (n_rows, n_scaled), value = integer / 2^12
+    indicators: sparse.csr_array[np.int8]  # (n_rows, n_indicators), value = integer
+    clipped: int  # cells that did not fit, in all rows of the transform this came from
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return len(self.scaled)
+
+    @property
+    def n_columns(self) -> int:
+        """The number of columns, scaled ones and indicators together."""
+        return len(self.fraction_bits)
+
+    @property
+    def fraction_bits(self) -> NDArray[np.int64]:
+        """The fractional bits of each column ``(n_columns,)``: 12 if scaled, 0 if an indicator."""
+        return np.repeat([FRACTION_BITS, 0], [self.scaled.shape[1], self.indicators.shape[1]])
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return the given rows in that order; ``clipped`` stays that of the whole transform."""
+        return type(self)(self.scaled[rows], self.indicators[rows], self.clipped)
+
+    def dot(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the real-valued product ``(n_rows, ...)`` with weights ``(n_columns, ...)``."""
+        n_scaled = self.scaled.shape[1]
+        scaled = self.scaled @ np.ldexp(weights[:n_scaled], -FRACTION_BITS)
+        return np.asarray(scaled + self.indicators @ weights[n_scaled:])
+
+    def transposed_dot(self, integers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the exact sums ``(n_columns, ...)`` of raw columns times integers ``(n_rows, ...)``.
+
+        A scaled column counts in units of 2^-12, an indicator in ones. Raises OverflowError if the
+        sum over so many rows of so large integers could leave 64 bits.
+        """
+        largest = max(int(integers.max(initial=0)), -int(integers.min(initial=0)))
+        bound = self.n_rows * largest * (-LOWEST if self.scaled.size else 1)
+        if bound >= 2**63:
+            raise OverflowError(
+                f"sums over {self.n_rows} rows could need {bound.bit_length() + 1} bits, expected at "
+                "most 64; use smaller batches or fewer fractional bits"
+            )
+        return np.concatenate([self.scaled.T @ integers, self.indicators.T @ integers])
+
+    def active(self) -> NDArray[np.bool_]:
+        """Tell which columns ``(n_columns,)`` are not constant over these rows."""
+        if not self.n_rows:
+            return np.zeros(self.n_columns, dtype=np.bool_)
+        ones = self.support()[self.scaled.shape[1] :]
+        varied = self.scaled.max(axis=0) != self.scaled.min(axis=0)
+        return np.concatenate([varied, (ones > 0) & (ones < self.n_rows)])
+
+    def support(self) -> NDArray[np.int64]:
+        """Return the number of rows with a non-zero entry in each column, ``(n_columns,)``."""
+        nonzero = self.indicators.indices[self.indicators.data != 0]
+        ones = np.bincount(nonzero, minlength=self.indicators.shape[1])
+        return np.concatenate([np.count_nonzero(self.scaled, axis=0), ones]).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A numeric column: missing cells filled with the mean, then its standard score."""
+
+    column: str
+    fill: FiniteFloat
+    centre: FiniteFloat
+    scale: FiniteFloat
+    kind: Literal["scaled"] = "scaled"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of the one matrix column."""
+        return (self.column,)
+
+    def scores(self, cells: pd.Series) -> NDArray[np.float64]:
+        """Return the standard score of each cell, ``(n_rows,)``."""
+        values = cells.to_numpy(dtype=np.float64)
+        with np.errstate(over="ignore"):  # what is so far out is clipped anyway
+            return (np.where(np.isnan(values), self.fill, values) - self.centre) / self.scale
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A numeric column of 0 and 1: kept as it is, missing cells get the commoner of the two."""
+
+    column: str
+    fill: Literal[0, 1]
+    kind: Literal["binary"] = "binary"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of the one matrix column."""
+        return (self.column,)
+
+    def codes(self, cells: pd.Series) -> NDArray[np.int64]:
+        """Return 0 for a one and -1 for a zero, ``(n_rows,)``: cells are rounded and clipped."""
+        return np.where(cells.fillna(self.fill).to_numpy(dtype=np.float64) > 0.5, 0, -1)
+
+    def misfits(self, cells: pd.Series) -> int:
+        """Count the filled cells that are neither 0 nor 1."""
+        return int((cells.notna() & ~cells.isin([0.0, 1.0])).sum())
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """A categorical column: one indicator a category, all zero for one unseen in training."""
+
+    column: str
+    categories: tuple[str, ...]
+    kind: Literal["one-hot"] = "one-hot"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each indicator, such as 'colour=red'."""
+        return tuple(f"{self.column}={category}" for category in self.categories)
+
+    def codes(self, cells: pd.Series) -> NDArray[np.int64]:
+        """Return which indicator is one, or -1 for none, ``(n_rows,)``."""
+        index = pd.Index(self.categories, dtype=object)
+        return index.get_indexer(pd.Index(_named(cells), dtype=object)).astype(np.int64)
+
+
+Recipe = Scaled | Binary | OneHot
+_JSON = TypeAdapter[tuple[Recipe, ...]](tuple[Annotated[Recipe, Field(discriminator="kind")], ...])
+
+
+@dataclass(frozen=True)
+class FeatureEncoder:
+    """What the training rows taught about each column, to be applied to any rows."""
+
+    recipes: tuple[Recipe, ...]
+
+    @classmethod
+    def fit(cls, dataset: PartyDataset, rows: NDArray[np.int64]) -> Self:
+        """Learn from the given rows alone, whatever their order.
+
+        Raises DataError if there are none, or if a column's numbers are too large to standardise.
+        """
+        if not len(rows):
+            raise DataError(f"{dataset.party}: expected training rows, got none; check the split")
+        training = dataset.take(np.sort(rows))
+        return cls(tuple(_learn(training, name) for name in training.kinds))
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names ``(n_columns,)`` in matrix order: scaled columns first, then indicators."""
+        recipes = [*self._scaled, *self._indicators]
+        return tuple(name for recipe in recipes for name in recipe.names)
+
+    def transform(self, dataset: PartyDataset) -> FixedPointMatrix:
+        """Return the rows as a fixed-point matrix ``(n_rows, n_columns)``.
+
+        Raises DataError if a column of the training is missing or has become of the other kind.
+        """
+        scaled, indicators, misfits = self._apply(dataset)
+        with np.errstate(over="ignore"):
+            integers = np.rint(np.ldexp(scaled, FRACTION_BITS))
+        fitting = np.clip(integers, LOWEST, HIGHEST)
+        clipped = misfits + int(np.count_nonzero(fitting != integers))
+        return FixedPointMatrix(fitting.astype(np.int16), indicators, clipped)
+
+    def transform_exact(self, dataset: PartyDataset) -> NDArray[np.float64]:
+        """Return the same columns without fixed point: clipped alike, not rounded, ``(n_rows, n_columns)``.
+
+        For plaintext baselines: against a model of these a federated one shows what rounding and
+        encryption cost. Dense, so not for one-hot columns by the thousand. Raises as :meth:`transform`.
+        """
+        scaled, indicators, _ = self._apply(dataset)
+        clipped = np.clip(
+            scaled, np.ldexp(LOWEST, -FRACTION_BITS), np.ldexp(HIGHEST, -FRACTION_BITS)
+        )
+        return np.hstack([clipped, indicators.toarray()])
+
+    def to_json(self) -> dict[str, object]:
+        """Return what was learned as plain JSON values, from which it comes back bit for bit."""
+        return {"columns": _JSON.dump_python(self.recipes, mode="json")}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, object]) -> Self:
+        """Return the encoder that :meth:`to_json` described; raises DataError if it is damaged."""
+        try:
+            return cls(_JSON.validate_python(saved.get("columns")))
+        except ValidationError as error:  # its own text would quote values
+            raise DataError(
+                f"saved preprocessing: expected what to_json wrote, got {error.error_count()} invalid "
+                "entries; the file is damaged or of another version, so train again"
+            ) from None
+
+    @property
+    def _scaled(self) -> list[Scaled]:
+        return [recipe for recipe in self.recipes if isinstance(recipe, Scaled)]
+
+    @property
+    def _indicators(self) -> list[Binary | OneHot]:
+        return [recipe for recipe in self.recipes if not isinstance(recipe, Scaled)]
+
+    def _apply(
+        self, dataset: PartyDataset
+    ) -> tuple[NDArray[np.float64], sparse.csr_array[np.int8], int]:
+        """Return standard scores, indicators and the number of cells that had to be bent to 0/1."""
+        for recipe in self.recipes:
+            expected = ColumnKind("categorical" if isinstance(recipe, OneHot) else "numeric")
+            got = dataset.kinds.get(recipe.column, "missing")
+            if got != expected:
+                raise DataError(
+                    f"{dataset.party}: column {recipe.column!r} was {expected} in training and is {got} "
+                    f"here; provide it and declare it {expected}"
+                )
+        scores = np.empty((dataset.n_rows, len(self._scaled)))
+        for k, scaled in enumerate(self._scaled):
+            scores[:, k] = scaled.scores(dataset.columns[scaled.column])
+        codes = np.empty((dataset.n_rows, len(self._indicators)), dtype=np.int64)
+        misfits = 0
+        for k, indicator in enumerate(self._indicators):
+            cells = dataset.columns[indicator.column]
+            codes[:, k] = indicator.codes(cells)
+            misfits += indicator.misfits(cells) if isinstance(indicator, Binary) else 0
+        return scores, _one_hot(codes, [len(recipe.names) for recipe in self._indicators]), misfits
+
+
+def _one_hot(codes: NDArray[np.int64], widths: list[int]) -> sparse.csr_array[np.int8]:
+    """Return the indicators ``(n_rows, sum(widths))`` of codes ``(n_rows, len(widths))``, -1 none."""
+    present = codes >= 0
+    # Row by row and from left to right, a mask picks exactly the indices that CSR stores.
+    indices = (codes + np.cumsum([0, *widths])[:-1])[present]
+    starts = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
+    ones = np.ones(len(indices), dtype=np.int8)
+    return sparse.csr_array((ones, indices, starts), shape=(len(codes), sum(widths)))
+
+
+def _learn(training: PartyDataset, name: str) -> Recipe:
+    cells = training.columns[name]
+    if training.kinds[name] is ColumnKind.CATEGORICAL:
+        (categories,) = OneHotEncoder().fit(_named(cells).reshape(-1, 1)).categories_
+        return OneHot(name, tuple(categories.tolist()))
+    values = cells.to_numpy(dtype=np.float64).reshape(-1, 1)
+    if np.array_equal(np.unique(values), [0.0, 1.0]):
+        return Binary(name, fill=1 if values.mean() > 0.5 else 0)
+    imputer, scaler = SimpleImputer(keep_empty_features=True), StandardScaler()
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler.fit(imputer.fit_transform(values))
+    if not np.isfinite(scaler.var_).all():  # checked here as an infinite one gives a scale of 1
+        raise DataError(
+            f"{training.party}: the numbers of column {name!r} are too large to standardise; give it "
+            "in a larger unit, or take its logarithm"
+        )
+    learned = imputer.statistics_, scaler.mean_, scaler.scale_
+    fill, centre, scale = (float(value) for (value,) in learned)
+    return Scaled(name, fill, centre, scale)
+
+
+def _named(cells: pd.Series) -> NDArray[np.object_]:
+    """Return categorical cells with a missing one as a category of its own."""
+    return np.where(cells.notna(), cells.to_numpy(dtype=object), MISSING)

@@ -1,0 +1,310 @@
+"""A party's end of the conversation: typed ``send`` and ``receive``, envelopes, sealing, the byte codec.
+
+Everything that leaves a role becomes bytes here, in process too, so that sizes are true and nothing
+is shared by accident. What one data party says to another is sealed: ChaCha20-Poly1305 under a key
+that X25519 and HKDF-SHA256 derive for this run, this sender and this receiver; the envelope's
+header is authenticated with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeVar, get_type_hints
+
+import msgpack
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.ledger import Ledger, MessageRecord
+from protocol.messages import (
+    MESSAGES,
+    Ciphertexts,
+    FloatArray,
+    IntArray,
+    Message,
+    Residues,
+    Role,
+)
+
+PROTOCOL_VERSION = 1
+
+M = TypeVar("M", bound=Message)
+
+
+class Transport(Protocol):
+    """What carries envelopes between parties, each pair in order. Knows names and bytes only."""
+
+    async def deliver(self, sender: str, receiver: str, envelope: bytes) -> None:
+        """Hand an envelope over for delivery."""
+
+    async def collect(self, receiver: str, sender: str) -> bytes:
+        """Wait for the next envelope from ``sender``; raises a ProtocolError where none can come."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of the roster. ``seal_key`` is the raw X25519 public key, 32 bytes, of a data party."""
+
+    name: str
+    role: Role
+    seal_key: bytes
+    entity: str | None = None
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Who takes part in one run; everyone holds the same one. ``run`` is 16 fresh random bytes."""
+
+    run: bytes
+    members: Mapping[str, Member]
+
+    @property
+    def coordinator(self) -> str:
+        """The coordinator's name."""
+        return self.having(Role.COORDINATOR)[0]
+
+    @property
+    def label(self) -> str:
+        """The label party's name."""
+        return self.having(Role.LABEL)[0]
+
+    @property
+    def features(self) -> list[str]:
+        """The feature parties' names, in the roster's order."""
+        return self.having(Role.FEATURE)
+
+    def having(self, role: Role) -> list[str]:
+        """Return the names of everyone in a role."""
+        return [member.name for member in self.members.values() if member.role is role]
+
+    def holding(self, entity: str) -> list[str]:
+        """Return the feature parties that join on an entity type, in the roster's order."""
+        return [name for name in self.features if self.members[name].entity == entity]
+
+
+class Channel:
+    """One party's end: sends and receives whole messages, in lockstep with everyone else."""
+
+    def __init__(
+        self,
+        name: str,
+        roster: Roster,
+        transport: Transport,
+        ledger: Ledger,
+        seal_key: X25519PrivateKey,
+    ) -> None:
+        self.name = name
+        self.roster = roster
+        self.ledger = ledger
+        self._transport = transport
+        self._seal_key = seal_key
+        # An audit sets this to a list: then all that this party received and could open is kept.
+        self.view: list[tuple[str, Message]] | None = None
+        self._sent: Counter[str] = Counter()
+        self._received: Counter[str] = Counter()
+
+    async def send(self, receiver: str, message: Message) -> None:
+        """Send a message; raises LocalProtocolError if it is not ours to say or not theirs to read."""
+        mine, theirs = self.roster.members[self.name].role, self.roster.members[receiver].role
+        kind = type(message).__name__
+        if mine not in message.senders or theirs not in message.receivers:
+            raise LocalProtocolError(f"a {mine} party does not send {kind} to a {theirs} party")
+        sealed = Role.COORDINATOR not in (mine, theirs)
+        sequence = self._sent[receiver]
+        self._sent[receiver] += 1
+        header = self._header(self.name, receiver, kind, sequence)
+        body = encode(message)
+        if sealed:
+            body = self._cipher(self.name, receiver).encrypt(_nonce(sequence), body, header)
+        envelope: bytes = msgpack.packb([header, body])
+        self.ledger.record_sent(
+            MessageRecord(
+                time.monotonic_ns(),
+                self.ledger.phase,
+                self.name,
+                receiver,
+                kind,
+                len(envelope),
+                sealed,
+                message.discloses,
+            ),
+            ciphertexts(message),
+        )
+        await self._transport.deliver(self.name, receiver, envelope)
+
+    async def receive(self, sender: str, kind: type[M]) -> M:
+        """Wait for the next message of ``sender``; raises RemoteProtocolError if it is not of this kind or altered."""
+        envelope = await self._transport.collect(self.name, sender)
+        sequence = self._received[sender]
+        self._received[sender] += 1
+        header, body = _split(envelope, sender)
+        if header != self._header(sender, self.name, kind.__name__, sequence):
+            raise RemoteProtocolError(
+                f"{sender} was expected to send {kind.__name__} as message {sequence} of this run to {self.name}, "
+                f"but sent {_describe(header)}"
+            )
+        roles = {self.roster.members[name].role for name in (sender, self.name)}
+        if Role.COORDINATOR not in roles:
+            try:
+                body = self._cipher(sender, self.name).decrypt(_nonce(sequence), body, header)
+            except InvalidTag:
+                raise RemoteProtocolError(
+                    f"a sealed {kind.__name__} from {sender} was altered on its way"
+                ) from None
+        message = decode(kind, body)
+        if self.view is not None:
+            self.view.append((sender, message))
+        return message
+
+    def _header(self, sender: str, receiver: str, kind: str, sequence: int) -> bytes:
+        packed: bytes = msgpack.packb(
+            [PROTOCOL_VERSION, self.roster.run, sender, receiver, kind, sequence]
+        )
+        return packed
+
+    def _cipher(self, sender: str, receiver: str) -> ChaCha20Poly1305:
+        """Derive the key for one direction; with the run in it, a sequence number never meets a key twice."""
+        other = receiver if sender == self.name else sender
+        theirs = X25519PublicKey.from_public_bytes(self.roster.members[other].seal_key)
+        purpose: bytes = msgpack.packb(
+            [
+                "colonnade seal",
+                PROTOCOL_VERSION,
+                *((name, self.roster.members[name].seal_key) for name in (sender, receiver)),
+            ]
+        )
+        derivation = HKDF(SHA256(), length=32, salt=self.roster.run, info=purpose)
+        return ChaCha20Poly1305(derivation.derive(self._seal_key.exchange(theirs)))
+
+
+def encode(message: Message) -> bytes:
+    """Write a message's fields in order; the same message gives the same bytes."""
+    hints = _field_types(type(message))
+    packed: bytes = msgpack.packb(
+        [_WRITERS[hint](getattr(message, name)) for name, hint in hints.items()]
+    )
+    return packed
+
+
+def decode(kind: type[M], body: bytes) -> M:
+    """Read a message back; raises RemoteProtocolError for anything but the declared fields and types."""
+    hints = _field_types(kind)
+    try:
+        values = msgpack.unpackb(body, max_str_len=1024)
+    except (ValueError, msgpack.UnpackException):
+        values = None
+    if not isinstance(values, list) or len(values) != len(hints):
+        raise _malformed(kind.__name__)
+    return kind(
+        *(
+            _READERS[hint](value, kind.__name__)
+            for value, hint in zip(values, hints.values(), strict=True)
+        )
+    )
+
+
+def ciphertexts(message: Message) -> int:
+    """Return the number of ciphertexts a message carries."""
+    values = (getattr(message, field.name) for field in fields(message))
+    return sum(len(value) for value in values if isinstance(value, Ciphertexts))
+
+
+def _field_types(kind: type[Message]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _array_writer(dtype: str) -> Callable[[Any], list[object]]:
+    def write(array: Any) -> list[object]:
+        return [len(array), np.ascontiguousarray(array, dtype=dtype).tobytes()]
+
+    return write
+
+
+def _array_reader(dtype: str) -> Callable[[Any, str], Any]:
+    def read(value: object, kind: str) -> Any:
+        match value:
+            case [int(length), bytes(data)] if len(data) == length * np.dtype(dtype).itemsize:
+                return np.frombuffer(data, dtype=dtype)
+        raise _malformed(kind)
+
+    return read
+
+
+def _number_reader(number: type[Ciphertexts] | type[Residues]) -> Callable[[Any, str], Any]:
+    def read(value: object, kind: str) -> Any:
+        match value:
+            case [int(width), bytes(data)] if width > 0 and len(data) % width == 0:
+                return number(width, data)
+        raise _malformed(kind)
+
+    return read
+
+
+def _plain_reader(plain: type) -> Callable[[Any, str], Any]:
+    def read(value: object, kind: str) -> Any:
+        if type(value) is not plain:
+            raise _malformed(kind)
+        return value
+
+    return read
+
+
+_PLAIN: tuple[type, ...] = (int, bool, str, bytes)
+
+_WRITERS: dict[Any, Callable[[Any], Any]] = {
+    **{plain: lambda value: value for plain in _PLAIN},
+    FloatArray: _array_writer("<f8"),
+    IntArray: _array_writer("<i8"),
+    Ciphertexts: lambda value: [value.width, value.data],
+    Residues: lambda value: [value.width, value.data],
+}
+
+_READERS: dict[Any, Callable[[Any, str], Any]] = {
+    **{plain: _plain_reader(plain) for plain in _PLAIN},
+    FloatArray: _array_reader("<f8"),
+    IntArray: _array_reader("<i8"),
+    Ciphertexts: _number_reader(Ciphertexts),
+    Residues: _number_reader(Residues),
+}
+
+
+def _nonce(sequence: int) -> bytes:
+    return sequence.to_bytes(12, "little")
+
+
+def _split(envelope: bytes, sender: str) -> tuple[bytes, bytes]:
+    try:
+        parts = msgpack.unpackb(envelope)
+    except (ValueError, msgpack.UnpackException):
+        parts = None
+    match parts:
+        case [bytes(header), bytes(body)]:
+            return header, body
+    raise RemoteProtocolError(f"{sender} sent bytes that are not an envelope")
+
+
+def _describe(header: bytes) -> str:
+    try:
+        parts = msgpack.unpackb(header)
+    except (ValueError, msgpack.UnpackException):
+        parts = None
+    match parts:
+        case [int(version), bytes(), str(), str(), str(kind), int(sequence)]:
+            if version != PROTOCOL_VERSION:
+                return f"a message of protocol version {version}; all parties need one version"
+            if kind in MESSAGES:
+                return f"{kind} as message {sequence}"
+    return "something else"
+
+
+def _malformed(kind: str) -> RemoteProtocolError:
+    return RemoteProtocolError(f"a {kind} message does not have the declared fields")

@@ -1,0 +1,230 @@
+"""Many modular powers for a few modular multiplications each.
+
+Two classic savings, over integers modulo any ``m`` (here the square of a Paillier modulus):
+
+- :class:`FixedBase`: powers of one base from a table, the comb of Lim and Lee (CRYPTO 1994).
+- :func:`column_products`: ``prod_i c_i ** x_ij`` for every column ``j`` of an integer matrix. Bits
+  of the matrix are laid out as one wide 0/1 matrix, whose product is taken by the 'four Russians'
+  method (Arlazarov et al. 1970) over groups of rows, or by its transpose over groups of columns,
+  which is Pippenger's bucket method (SIAM J. Comput. 1980) with a bucket shared by several columns.
+
+The numbers are ``gmpy2.mpz`` in use, but nothing here depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol import ledger
+
+MODULAR_MULTIPLICATIONS = "modular multiplications"
+
+_SCALED_BITS = 16
+_TABLE_BYTES = 8_000_000
+
+
+class FixedBase:
+    """Powers ``base ** e mod modulus`` for exponents of up to ``exponent_bits`` bits.
+
+    The exponent is cut into ``rows`` strips of ``tables * columns`` bits. One table entry is the
+    product of a subset of the strips' bases, so that one multiplication settles ``rows`` bits of
+    the exponent.
+    """
+
+    def __init__(self, base: int, modulus: int, exponent_bits: int) -> None:
+        self.modulus = modulus
+        self.exponent_bits = exponent_bits
+        self.rows, self.tables = comb_shape(exponent_bits, modulus.bit_length())
+        self.columns = -(-exponent_bits // (self.rows * self.tables))
+        self._table: list[list[int]] = self._precompute(base)
+
+    @property
+    def multiplications(self) -> int:
+        """Modular multiplications of one power, at most."""
+        return self.tables * self.columns + self.columns - 2
+
+    def _precompute(self, base: int) -> list[list[int]]:
+        """Table ``t`` holds, at index ``s``, the product over bits ``i`` of ``s`` of the base of strip i, table t."""
+        power, bases = base, []
+        for _ in range(self.rows * self.tables):
+            bases.append(power)
+            for _ in range(self.columns):
+                power = power * power % self.modulus
+        return [
+            subset_products(bases[table :: self.tables], self.modulus)
+            for table in range(self.tables)
+        ]
+
+    def powers(self, exponents: bytes) -> list[int]:
+        """Return the power for each exponent, given as little-endian integers of ``exponent_bytes`` each."""
+        lookups = self._lookups(exponents)
+        modulus, results = self.modulus, []
+        for exponent in lookups:
+            result = self._table[0][0]
+            for position, column in enumerate(exponent):
+                if position:
+                    result = result * result % modulus
+                for table, index in zip(self._table, column, strict=True):
+                    if index:
+                        result = result * table[index] % modulus
+            results.append(result)
+        ledger.count(MODULAR_MULTIPLICATIONS, len(results) * self.multiplications)
+        return results
+
+    @property
+    def exponent_bytes(self) -> int:
+        """Bytes of one exponent."""
+        return -(-self.exponent_bits // 8)
+
+    def _lookups(self, exponents: bytes) -> list[list[list[int]]]:
+        """Return (n, columns, tables) table indices, most significant column first."""
+        raw = np.frombuffer(exponents, dtype=np.uint8).reshape(-1, self.exponent_bytes)
+        bits = np.unpackbits(raw, axis=1, bitorder="little")[:, : self.exponent_bits]
+        strips = np.zeros((len(raw), self.rows * self.tables * self.columns), dtype=np.int64)
+        strips[:, : self.exponent_bits] = bits
+        shape = (len(raw), self.rows, self.tables, self.columns)
+        indices = np.einsum("nrtc,r->nct", strips.reshape(shape), 1 << np.arange(self.rows))
+        chosen: list[list[list[int]]] = indices[:, ::-1].tolist()
+        return chosen
+
+
+def comb_shape(exponent_bits: int, modulus_bits: int) -> tuple[int, int]:
+    """Return the (rows, tables) with the fewest multiplications a power and a table under 8 MB."""
+
+    def cost(shape: tuple[int, int]) -> int:
+        rows, tables = shape
+        columns = -(-exponent_bits // (rows * tables))
+        return tables * columns + columns
+
+    shapes = [
+        (rows, tables)
+        for rows in range(1, 13)
+        for tables in range(1, 17)
+        if tables * 2**rows * modulus_bits // 8 <= _TABLE_BYTES
+    ]
+    return min(shapes, key=cost)
+
+
+def subset_products(values: Sequence[int], modulus: int) -> list[int]:
+    """Return the product of every subset of ``values``; bit ``i`` of an index says that value i is in."""
+    products = [1]
+    for value in values:
+        products += [product * value % modulus for product in products]
+    return products
+
+
+def column_products(values: Sequence[int], matrix: NDArray[np.int16], modulus: int) -> list[int]:
+    """Return ``prod_i values[i] ** matrix[i, j] mod modulus`` for each column ``j``.
+
+    ``matrix`` is (n_rows, n_columns), signed 16-bit. In two's complement the sign bit weighs
+    ``-2^15``: its plane is inverted once a column, and zeros stay free.
+    """
+    n_rows, n_columns = matrix.shape
+    planes = (matrix.view(np.uint16)[:, :, None] >> np.arange(_SCALED_BITS, dtype=np.uint16)) & 1
+    products = binary_products(
+        values, planes.reshape(n_rows, n_columns * _SCALED_BITS).astype(bool), modulus
+    )
+    results = []
+    for column in range(n_columns):
+        *magnitudes, sign = products[column * _SCALED_BITS : (column + 1) * _SCALED_BITS]
+        result = pow(sign, -1, modulus)
+        for plane in reversed(magnitudes):
+            result = result * result % modulus * plane % modulus
+        results.append(result)
+    ledger.count(MODULAR_MULTIPLICATIONS, n_columns * 2 * (_SCALED_BITS - 1))
+    return results
+
+
+def indicator_products(
+    values: Sequence[int], rows_of_column: Sequence[Sequence[int]], modulus: int
+) -> list[int]:
+    """Return the product of the values at the given rows, for each column: one multiplication an entry."""
+    results = []
+    for rows in rows_of_column:
+        result = 1
+        for row in rows:
+            result = result * values[row] % modulus
+        results.append(result)
+    ledger.count(MODULAR_MULTIPLICATIONS, sum(map(len, rows_of_column)))
+    return results
+
+
+def binary_products(values: Sequence[int], chosen: NDArray[np.bool_], modulus: int) -> list[int]:
+    """Return ``prod of values[i] over rows i with chosen[i, j]`` for each column ``j`` of a 0/1 matrix."""
+    n_rows, n_columns = chosen.shape
+    by_rows, row_group = min((rows_cost(n_rows, n_columns, g), g) for g in range(1, 13))
+    by_columns, column_group = min((columns_cost(n_rows, n_columns, g), g) for g in range(1, 15))
+    if by_rows <= by_columns:
+        return _products_by_rows(values, chosen, modulus, row_group)
+    return _products_by_columns(values, chosen, modulus, column_group)
+
+
+def rows_cost(n_rows: int, n_columns: int, group: int) -> int:
+    """Multiplications of a binary product over groups of rows: all subsets once, one lookup a column."""
+    return -(-n_rows // group) * ((1 << group) - group - 1 + n_columns)
+
+
+def columns_cost(n_rows: int, n_columns: int, group: int) -> int:
+    """Multiplications of a binary product over groups of columns: one bucket a row, then the folding."""
+    return -(-n_columns // group) * (n_rows + (2 << group))
+
+
+def _products_by_rows(
+    values: Sequence[int], chosen: NDArray[np.bool_], modulus: int, group: int
+) -> list[int]:
+    indices = _group_indices(chosen, group)
+    products = [1] * chosen.shape[1]
+    for number, lookups in enumerate(indices.tolist()):
+        table = subset_products(values[number * group : (number + 1) * group], modulus)
+        products = [
+            product * table[index] % modulus if index else product
+            for product, index in zip(products, lookups, strict=True)
+        ]
+    tables = len(indices) * (2**group - group - 1)
+    ledger.count(MODULAR_MULTIPLICATIONS, tables + int(np.count_nonzero(indices)))
+    return products
+
+
+def _products_by_columns(
+    values: Sequence[int], chosen: NDArray[np.bool_], modulus: int, group: int
+) -> list[int]:
+    indices = _group_indices(chosen.T, group)
+    products: list[int] = []
+    for lookups in indices.tolist():
+        buckets = [1] * 2**group
+        for value, index in zip(values, lookups, strict=True):
+            if index:
+                buckets[index] = buckets[index] * value % modulus
+        products += _fold(buckets, modulus)
+    ledger.count(
+        MODULAR_MULTIPLICATIONS, int(np.count_nonzero(indices)) + len(indices) * 2 ** (group + 1)
+    )
+    return products[: chosen.shape[1]]
+
+
+def _fold(buckets: list[int], modulus: int) -> list[int]:
+    """Return for each bit ``k`` the product of the buckets whose index has bit k, lowest bit first."""
+    products: list[int] = []
+    while len(buckets) > 1:
+        half = len(buckets) // 2
+        lower, upper = buckets[:half], buckets[half:]
+        product = upper[0]
+        for bucket in upper[1:]:
+            product = product * bucket % modulus
+        products.append(product)
+        buckets = [a * b % modulus for a, b in zip(lower, upper, strict=True)]
+    return products[::-1]
+
+
+def _group_indices(chosen: NDArray[np.bool_], group: int) -> NDArray[np.int64]:
+    """Read each run of ``group`` rows of a 0/1 matrix as one integer a column: (n_groups, n_columns)."""
+    n_rows, n_columns = chosen.shape
+    n_groups = -(-n_rows // group)
+    indices = np.zeros((n_groups, n_columns), dtype=np.int64)
+    for offset in range(group):
+        rows = chosen[offset::group]
+        indices[: len(rows)] |= rows.astype(np.int64) << offset
+    return indices

@@ -1,0 +1,375 @@
+"""Paillier keys, encrypted vectors, packing and masks. The only file that imports phe or gmpy2.
+
+Notation: public modulus ``n = p q``; a ciphertext of ``m`` is ``(1 + m n) r_n mod n^2`` with
+``r_n`` an n-th power (Paillier, EUROCRYPT 1999, with generator ``1 + n`` as in phe). Multiplying
+ciphertexts adds plaintexts modulo n; a signed plaintext stands for its residue and must stay below
+n / 2 in size.
+
+Two ways to hide a plaintext, for two adversaries:
+
+- towards those *without* the key: ``h^r`` with a short exponent ``r`` of half the key's bits
+  (Damgård, Jurik and Nielsen, IJIS 2010). ``h`` is made from a random number the encryptor draws
+  itself.
+- towards the key *holder*: a uniform ``rho^n`` at full size, and a uniform mask on the plaintext.
+  ``h^r`` would hide nothing from whoever knows the factors.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import gmpy2
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+from phe.paillier import PaillierPrivateKey, PaillierPublicKey
+
+from parties.features import FixedPointMatrix
+from protocol import ledger
+from protocol.errors import GuardError, LayoutError, RemoteProtocolError, SettingsError
+from protocol.exponentiation import (
+    MODULAR_MULTIPLICATIONS,
+    FixedBase,
+    column_products,
+    indicator_products,
+)
+
+SECURE_KEY_BITS = 2048
+_SMALLEST_KEY_BITS = 256
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """The modulus everyone encrypts under."""
+
+    n: mpz
+
+    @classmethod
+    def accept(cls, n: int, *, insecure_key: bool) -> Self:
+        """Take a modulus from the other side; raises GuardError or RemoteProtocolError if it is unfit."""
+        check_key_bits(n.bit_length(), insecure_key=insecure_key)
+        if n % 2 == 0 or gmpy2.is_power(n) or gmpy2.is_prime(n):
+            raise RemoteProtocolError("the announced public key is not a product of two odd primes")
+        return cls(mpz(n))
+
+    @cached_property
+    def n_squared(self) -> mpz:
+        """The modulus of ciphertexts."""
+        return self.n * self.n
+
+    @property
+    def bits(self) -> int:
+        """Size of the modulus n in bits."""
+        return int(self.n.bit_length())
+
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Size of one ciphertext in bytes."""
+        return 2 * self.plaintext_bytes
+
+    @property
+    def plaintext_bytes(self) -> int:
+        """Size of one plaintext residue in bytes."""
+        return -(-self.bits // 8)
+
+    @cached_property
+    def phe(self) -> PaillierPublicKey:
+        """The same key as phe's own class."""
+        return PaillierPublicKey(int(self.n))
+
+    def residue(self, integer: int) -> mpz:
+        """Return a signed integer as a residue modulo n; raises LayoutError at n / 2 and beyond."""
+        if 2 * abs(integer) >= self.n:
+            raise LayoutError(
+                f"an integer of {integer.bit_length()} bits does not fit a signed plaintext of a "
+                f"{self.bits}-bit key; use a larger key or fewer fractional bits"
+            )
+        return mpz(integer) % self.n
+
+    def signed(self, residue: int) -> int:
+        """Return the signed integer that a residue modulo n stands for."""
+        return int(residue if 2 * residue < self.n else residue - self.n)
+
+
+@dataclass(frozen=True, repr=False)
+class PrivateKey:
+    """The factors of n: decrypts modulo p^2 and q^2 apart and joins by the Chinese remainder theorem."""
+
+    p: mpz
+    q: mpz
+
+    @classmethod
+    def generate(cls, bits: int, *, insecure_key: bool = False) -> Self:
+        """Draw p, q = 3 mod 4 with gcd(p - 1, q - 1) = 2, which short-exponent encryption needs.
+
+        Raises GuardError under 2048 bits unless ``insecure_key``, SettingsError if there can be no
+        such key.
+        """
+        check_key_bits(bits, insecure_key=insecure_key)
+        while True:
+            p, q = _draw_prime(bits // 2), _draw_prime(bits // 2)
+            if gmpy2.gcd(p - 1, q - 1) == 2 and p != q:
+                return cls(p, q)
+
+    def __repr__(self) -> str:
+        return f"PrivateKey({self.public_key.bits} bits)"
+
+    @cached_property
+    def public_key(self) -> PublicKey:
+        """The key everyone else gets."""
+        return PublicKey(self.p * self.q)
+
+    @cached_property
+    def phe(self) -> PaillierPrivateKey:
+        """The same key as phe's own class."""
+        return PaillierPrivateKey(self.public_key.phe, int(self.p), int(self.q))
+
+    def decrypt(self, encrypted: EncryptedVector) -> list[int]:
+        """Return the plaintexts as residues in [0, n)."""
+        from_p = self._decrypt_modulo(encrypted.values, self.p)
+        from_q = self._decrypt_modulo(encrypted.values, self.q)
+        p_inverse = gmpy2.invert(self.p, self.q)
+        ledger.count("decryptions", len(encrypted))
+        return [
+            int(a + self.p * ((b - a) * p_inverse % self.q))
+            for a, b in zip(from_p, from_q, strict=True)
+        ]
+
+    def _decrypt_modulo(self, values: Sequence[mpz], prime: mpz) -> list[mpz]:
+        """Return plaintexts modulo one prime: L(c^(p-1) mod p^2) / L((1 + n)^(p-1) mod p^2)."""
+        square = prime * prime
+        powers = gmpy2.powmod_base_list([value % square for value in values], prime - 1, square)
+        # (1 + n)^(p-1) = 1 + (p-1) n mod p^2, so its L is (p-1) q = -q mod p.
+        correction = gmpy2.invert(-self.public_key.n // prime, prime)
+        return [(power - 1) // prime * correction % prime for power in powers]
+
+
+@dataclass(frozen=True, eq=False)
+class EncryptedVector:
+    """Ciphertexts under one public key. ``len`` is their number."""
+
+    public_key: PublicKey
+    values: list[mpz]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __add__(self, other: EncryptedVector) -> EncryptedVector:
+        """Add plaintexts entry by entry."""
+        if self.public_key != other.public_key or len(self) != len(other):
+            raise ValueError("encrypted vectors to add need one key and one length")
+        modulus = self.public_key.n_squared
+        ledger.count(MODULAR_MULTIPLICATIONS, len(self))
+        return EncryptedVector(
+            self.public_key,
+            [a * b % modulus for a, b in zip(self.values, other.values, strict=True)],
+        )
+
+    def take(self, entries: NDArray[np.int64]) -> EncryptedVector:
+        """Return the ciphertexts at the given entries."""
+        return EncryptedVector(self.public_key, [self.values[entry] for entry in entries])
+
+    def to_bytes(self) -> bytes:
+        """Return the ciphertexts one after another, little-endian, ``ciphertext_bytes`` each."""
+        width = self.public_key.ciphertext_bytes
+        return b"".join(value.to_bytes(width, "little") for value in self.values)
+
+    @classmethod
+    def from_bytes(cls, public_key: PublicKey, data: bytes, *, sender: str) -> EncryptedVector:
+        """Take ciphertexts from the other side.
+
+        Raises RemoteProtocolError unless each lies in (0, n^2) and is invertible: the product over
+        a matrix has to invert, and a common factor with n would give away the key.
+        """
+        width = public_key.ciphertext_bytes
+        if len(data) % width:
+            raise RemoteProtocolError(
+                f"{sender} sent {len(data)} bytes where ciphertexts of {width} bytes were expected"
+            )
+        values = [
+            mpz.from_bytes(data[start : start + width], byteorder="little")
+            for start in range(0, len(data), width)
+        ]
+        product = mpz(1)
+        for value in values:
+            product = product * value % public_key.n
+        in_range = all(0 < value < public_key.n_squared for value in values)
+        if not in_range or gmpy2.gcd(product, public_key.n) != 1:
+            raise RemoteProtocolError(
+                f"{sender} sent a number that is not a ciphertext of this key"
+            )
+        return cls(public_key, values)
+
+
+class Encryptor:
+    """Encrypts under one public key, for recipients who lack the private key.
+
+    Draws its own ``h = (-x^2)^n``, never accepted from the key holder, and keeps a table of its
+    powers (under 8 MB) for as many rounds as it lives.
+    """
+
+    def __init__(self, public_key: PublicKey) -> None:
+        self.public_key = public_key
+        x = _draw_unit(public_key.n)
+        h = gmpy2.powmod(-x * x, public_key.n, public_key.n_squared)
+        self._powers = FixedBase(h, public_key.n_squared, public_key.bits // 2)
+
+    def encrypt(self, integers: Sequence[int]) -> EncryptedVector:
+        """Encrypt signed integers, each below n / 2 in size; raises LayoutError otherwise."""
+        n, modulus = self.public_key.n, self.public_key.n_squared
+        plaintexts = [1 + self.public_key.residue(integer) * n for integer in integers]
+        hiding = self._powers.powers(
+            secrets.token_bytes(len(plaintexts) * self._powers.exponent_bytes)
+        )
+        ledger.count("encryptions", len(plaintexts))
+        ledger.count(MODULAR_MULTIPLICATIONS, len(plaintexts))
+        return EncryptedVector(
+            self.public_key, [a * b % modulus for a, b in zip(plaintexts, hiding, strict=True)]
+        )
+
+
+def transposed_product(matrix: FixedPointMatrix, encrypted: EncryptedVector) -> EncryptedVector:
+    """Return the encrypted ``X^T m`` in the matrix' raw integers, one ciphertext a column.
+
+    ``matrix`` is (n_rows, n_columns), ``encrypted`` (n_rows,). The results are *not* randomised
+    anew: who can see the inputs could test guesses at a column. Mask them before they leave.
+    """
+    if matrix.n_rows != len(encrypted):
+        raise ValueError("the matrix needs one row for each ciphertext")
+    modulus = encrypted.public_key.n_squared
+    if not len(encrypted):
+        return EncryptedVector(encrypted.public_key, [mpz(1)] * matrix.n_columns)
+    by_column = matrix.indicators.tocsc()
+    rows_of_column = [
+        by_column.indices[start:stop].tolist()
+        for start, stop in zip(by_column.indptr[:-1], by_column.indptr[1:], strict=True)
+    ]
+    ledger.count("products", matrix.scaled.size + int(by_column.nnz))
+    scaled = column_products(encrypted.values, matrix.scaled, modulus)
+    indicators = indicator_products(encrypted.values, rows_of_column, modulus)
+    return EncryptedVector(encrypted.public_key, scaled + indicators)
+
+
+@dataclass(frozen=True)
+class SlotLayout:
+    """How several signed integers stand side by side in one plaintext.
+
+    ``width`` is the bits of a slot, sign included; ``slots`` the number a ciphertext carries.
+    """
+
+    width: int
+    slots: int
+
+    @classmethod
+    def for_bound(cls, largest: int, public_key: PublicKey) -> Self:
+        """Lay out integers of size at most ``largest``; raises LayoutError if not even one fits.
+
+        ``slots * width <= bits - 1`` keeps the packed sum below n / 2 whatever the slots hold.
+        """
+        width = largest.bit_length() + 1
+        slots = (public_key.bits - 1) // width
+        if not slots:
+            raise LayoutError(
+                f"sums of up to {width} bits do not fit a {public_key.bits}-bit key; "
+                "use smaller batches, fewer fractional bits or a larger key"
+            )
+        return cls(width, slots)
+
+    def pack(self, encrypted: EncryptedVector) -> EncryptedVector:
+        """Move ciphertexts into the slots of as few as possible, first entry in the lowest slot."""
+        modulus, packed = encrypted.public_key.n_squared, []
+        for start in range(0, len(encrypted), self.slots):
+            *lower, total = encrypted.values[start : start + self.slots]
+            for value in reversed(lower):
+                total = gmpy2.powmod(total, 1 << self.width, modulus) * value % modulus
+            packed.append(total)
+        shifted = len(encrypted) - len(packed)
+        ledger.count(MODULAR_MULTIPLICATIONS, shifted * (self.width + 1))
+        return EncryptedVector(encrypted.public_key, packed)
+
+    def unpack(self, packed: Sequence[int], number: int) -> list[int]:
+        """Return the ``number`` signed integers that stand in the slots of signed plaintexts."""
+        half, integers = 1 << (self.width - 1), []
+        for position in range(number):
+            plaintext = packed[position // self.slots] >> (self.width * (position % self.slots))
+            # A negative lower slot has borrowed one from this one: its top bit, just below, tells.
+            borrowed = (
+                position % self.slots
+                and (packed[position // self.slots] >> (self.width * (position % self.slots) - 1))
+                & 1
+            )
+            integers.append((plaintext + borrowed + half) % (2 * half) - half)
+        return integers
+
+
+@dataclass(frozen=True, repr=False)
+class Masks:
+    """What a party added to its ciphertexts before they were opened; only it can take it off again."""
+
+    public_key: PublicKey
+    values: list[int]
+
+    @classmethod
+    def draw(cls, public_key: PublicKey, number: int) -> Self:
+        """Draw fresh masks, uniform modulo n, so that an opened value says nothing at all."""
+        return cls(public_key, [secrets.randbelow(int(public_key.n)) for _ in range(number)])
+
+    def apply(self, encrypted: EncryptedVector) -> EncryptedVector:
+        """Add the masks and randomise at full size by ``rho^n``, hiding towards the key holder."""
+        n, modulus = self.public_key.n, self.public_key.n_squared
+        units = [_draw_unit(n) for _ in self.values]
+        hiding = gmpy2.powmod_base_list(units, n, modulus)
+        ledger.count("masks", len(self.values))
+        return EncryptedVector(
+            self.public_key,
+            [
+                value * (1 + mask * n) % modulus * power % modulus
+                for value, mask, power in zip(encrypted.values, self.values, hiding, strict=True)
+            ],
+        )
+
+    def remove(self, opened: Sequence[int]) -> list[int]:
+        """Return the signed plaintexts below opened residues; raises RemoteProtocolError on a wrong number."""
+        if len(opened) != len(self.values):
+            raise RemoteProtocolError(
+                f"the coordinator opened {len(opened)} numbers where {len(self.values)} were sent"
+            )
+        n = self.public_key.n
+        return [
+            self.public_key.signed((value - mask) % n)
+            for value, mask in zip(opened, self.values, strict=True)
+        ]
+
+
+def check_key_bits(bits: int, *, insecure_key: bool) -> None:
+    """Refuse a key that nobody can make (SettingsError) or that somebody can break (GuardError)."""
+    if bits < _SMALLEST_KEY_BITS or bits % 2:
+        raise SettingsError(
+            f"key_bits is {bits}; expected an even number of at least {_SMALLEST_KEY_BITS}, "
+            f"and {SECURE_KEY_BITS} or more for real data"
+        )
+    if bits < SECURE_KEY_BITS and not insecure_key:
+        raise GuardError(
+            f"a key of {bits} bits can be broken; use key_bits = {SECURE_KEY_BITS} or more, "
+            "or set insecure_key = true for tests on data that need no protection"
+        )
+
+
+def _draw_prime(bits: int) -> mpz:
+    """Draw a prime = 3 mod 4 with its two top bits set, so that a product of two has all its bits."""
+    while True:
+        candidate = mpz(secrets.randbits(bits) | (0b11 << (bits - 2)) | 0b11)
+        if gmpy2.is_prime(candidate, 40):
+            return candidate
+
+
+def _draw_unit(n: mpz) -> mpz:
+    """Draw uniformly from the invertible residues modulo n."""
+    while True:
+        unit = mpz(secrets.randbelow(int(n)))
+        if gmpy2.gcd(unit, n) == 1:
+            return unit

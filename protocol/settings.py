@@ -1,0 +1,69 @@
+"""What all parties agree on before they talk. Public: a setting says nothing about anyone's data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from parties.model import Optimizer, OptimizerName
+
+Disclosure = Literal["open", "none"]
+Guard = Literal["strict", "warn"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """A group of settings: frozen, and an unknown name is an error rather than a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class EncryptionSettings(Settings):
+    """The Paillier key (``key_bits`` is the size of n) and the numbers it carries."""
+
+    key_bits: int = 2048
+    insecure_key: bool = False
+    residual_bits: Annotated[int, Field(ge=16, le=24)] = 20
+
+
+class SplitSettings(Settings):
+    """Which share of the label party's usable rows is held out, drawn at random from the seed."""
+
+    validation: Fraction = 0.15
+    test: Fraction = 0.2
+
+
+class TrainingSettings(Settings):
+    """The joint optimisation.
+
+    ``batch_size`` is the least rows of a batch: an epoch has as many equal batches as fit, and the
+    same ones each time. ``patience`` is the epochs without a better validation loss after which
+    training stops.
+    """
+
+    disclosure: Disclosure = "open"
+    epochs: Annotated[int, Field(ge=1)] = 30
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    optimizer: OptimizerName = "adam"
+    learning_rate: Positive = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-3
+    patience: Annotated[int, Field(ge=1)] = 5
+    guard: Guard = "strict"
+    guard_ratio: Annotated[int, Field(ge=1)] = 8
+    min_support: Annotated[int, Field(ge=1)] = 3
+
+    def new_optimizer(self) -> Optimizer:
+        """Return a fresh optimizer as these settings name it."""
+        return Optimizer(self.optimizer, self.learning_rate, self.momentum)
+
+
+class ProtocolSettings(Settings):
+    """Everything the conversation depends on. ``seed`` makes the modelling reproducible; it protects nothing."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    encryption: EncryptionSettings = EncryptionSettings()
+    split: SplitSettings = SplitSettings()
+    training: TrainingSettings = TrainingSettings()

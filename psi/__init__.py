@@ -1,0 +1,1 @@
+"""How the parties find the entities they share (private set intersection)."""

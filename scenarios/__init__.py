@@ -1,0 +1,1 @@
+"""Ready-made multi-party set-ups, the runner, the baselines and the command line."""

@@ -1,0 +1,177 @@
+"""The command line: ``colonnade run``, ``colonnade scenarios``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from protocol.errors import ColonnadeError
+from scenarios import baselines, run_folder, runner
+from scenarios.scenario import catalog, load
+
+BAD_INPUT = 2
+
+
+class _Commands(click.Group):
+    """Answers every error a person can act on with its own sentence and exit code 2."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except ColonnadeError as error:
+            for line in str(error).splitlines():
+                click.echo(f"colonnade: {line}", err=True)
+            raise click.exceptions.Exit(BAD_INPUT) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="colonnade")
+def main() -> None:
+    """Train one model over columns that several organisations hold, without pooling them."""
+
+
+@main.command("scenarios")
+def list_scenarios() -> None:
+    """List the ready-made scenarios."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "parties", "what it is"):
+        table.add_column(heading)
+    for scenario in catalog():
+        parties = ", ".join(party.name for party in scenario.parties)
+        table.add_row(
+            scenario.name, parties, f"{scenario.title}\n[dim]{scenario.description}[/dim]"
+        )
+    Console().print(table)
+
+
+@main.command("run")
+@click.argument("scenario")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, such as epochs=5.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="The seed of splits, batches and initial weights."
+)
+@click.option(
+    "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Where run folders go."
+)
+def run_scenario(scenario: str, changes: tuple[str, ...], seed: int | None, runs: Path) -> None:
+    """Run SCENARIO: a name from the catalogue, or the path of a scenario.toml."""
+    settings = load(scenario, changes, seed)
+    run_folder.check_writable(runs)
+    console = Console()
+    console.print(f"[bold]{settings.title or settings.name}[/bold]")
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rounds,"),
+        TimeElapsedColumn(),
+        TextColumn("so far, left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("aligning", total=None)
+        finished = runner.run(
+            settings,
+            lambda done, total: bar.update(
+                task, completed=done, total=total, description="training"
+            ),
+        )
+        bar.update(task, total=bar.tasks[0].completed, description="trained")
+    comparison = baselines.compare(finished)
+    folder = run_folder.write(finished, comparison, runs)
+    _print_result(console, finished, comparison, folder)
+
+
+def _print_result(
+    console: Console, run: runner.Run, comparison: baselines.Comparison, folder: Path
+) -> None:
+    split, settings = run.label_party.trained.split, run.scenario
+    history = run.label_party.trained.history
+    best = max(number for number, epoch in enumerate(history, 1) if epoch.best)
+    shared = ", ".join(f"{count:,} shared {entity}s" for entity, count in run.shared.items())
+    console.print(
+        f"{shared}; {len(split.training_samples):,} training rows in {len(split.batches)} batches, "
+        f"{len(split.validation):,} for validation, {len(split.test):,} for the test below"
+    )
+    console.print(
+        f"{len(history)} epochs of {run.seconds_per_epoch:.2f} s (the best was number {best}), "
+        f"{_encryption(run)}, disclosure '{settings.training.disclosure}'"
+    )
+    console.print(_score_table(comparison))
+    console.print(
+        f"The joint weights differ from the pooled ones by {comparison.weight_distance:.1e} (relative).\n"
+    )
+    console.print(_cost_table(run))
+    for warning in run.warnings:
+        console.print(f"[yellow]warning:[/yellow] {warning}")
+    console.print(
+        f"{run.seconds:.1f} s in all, {run.peak_memory / 1e6:,.0f} MB at most. Kept in {folder}"
+    )
+
+
+def _encryption(run: runner.Run) -> str:
+    if run.scenario.training.disclosure == "none":
+        return "nothing encrypted"
+    return f"Paillier keys of {run.scenario.encryption.key_bits} bits"
+
+
+def _score_table(comparison: baselines.Comparison) -> Table:
+    table = Table(title="On rows nobody trained on", title_justify="left")
+    table.add_column("model")
+    for heading in ("AUC", "log loss", "accuracy"):
+        table.add_column(heading, justify="right")
+    for name, score in comparison.scores.items():
+        style = "bold" if name == baselines.JOINT else None
+        numbers = (score.auc, score.log_loss, score.accuracy)
+        table.add_row(name, *(f"{number:.4f}" for number in numbers), style=style)
+    return table
+
+
+def _cost_table(run: runner.Run) -> Table:
+    table = Table(title="What it cost", title_justify="left")
+    for heading in ("party", "phase"):
+        table.add_column(heading)
+    for heading in ("seconds", "messages sent", "bytes sent", "ciphertexts sent", "encryptions"):
+        table.add_column(heading, justify="right")
+    for ledger in run.ledgers.values():
+        rows = defaultdict[tuple[str, str], float](float)
+        rows |= {(phase, quantity): number for _, phase, quantity, number in ledger.rows()}
+        phases = sorted({phase for phase, _ in rows}, key=PHASES.index)
+        for position, phase in enumerate(phases):
+            table.add_row(
+                ledger.party if position == 0 else "",
+                phase,
+                f"{rows[phase, 'seconds']:.2f}",
+                *(
+                    f"{rows[phase, quantity]:,.0f}"
+                    for quantity in (
+                        "messages sent",
+                        "bytes sent",
+                        "ciphertexts sent",
+                        "encryptions",
+                    )
+                ),
+                end_section=position == len(phases) - 1,
+            )
+    return table
+
+
+PHASES = ("setup", "alignment", "training", "scoring")

@@ -1,0 +1,123 @@
+"""What a run leaves behind: ``runs/<scenario>/<time>/``, written whole or not at all.
+
+settings.json           the resolved settings
+metrics.json            scores, baselines, the course of training, seconds, warnings
+costs.csv               party, phase, quantity, number
+transcript.jsonl        who sent what kind of message to whom, its size, what it discloses; never contents
+parties/<name>/model.json    that party's weights and preprocessing, and nothing of anyone else
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from protocol.errors import SettingsError
+from protocol.ledger import MessageRecord
+from protocol.training import TrainedHalf
+from scenarios.baselines import Comparison
+from scenarios.runner import Run
+
+
+def write(run: Run, comparison: Comparison, runs: Path) -> Path:
+    """Write the folder of a finished run and return it; raises SettingsError if it cannot be written."""
+    parent = runs / run.scenario.name
+    name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    unfinished = parent / f".{name}.unfinished"
+    try:
+        unfinished.mkdir(parents=True)
+        try:
+            _write_files(run, comparison, unfinished)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        return unfinished.rename(parent / name)
+    except OSError as error:
+        raise SettingsError(
+            f"the run folder {parent} cannot be written: {error.strerror}"
+        ) from None
+
+
+def check_writable(runs: Path) -> None:
+    """Refuse, before hours of work, a place where the results could not be kept; raises SettingsError."""
+    existing = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise SettingsError(f"the run folder {runs} cannot be written; choose another with --runs")
+
+
+def _write_files(run: Run, comparison: Comparison, folder: Path) -> None:
+    _write_json(folder / "settings.json", run.scenario.model_dump(mode="json"))
+    _write_json(folder / "metrics.json", metrics(run, comparison))
+    with (folder / "costs.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["party", "phase", "quantity", "number"])
+        for ledger in run.ledgers.values():
+            rows.writerows(ledger.rows())
+    with (folder / "transcript.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(record)) + "\n" for record in transcript(run))
+    halves: dict[str, TrainedHalf] = {
+        run.scenario.label_party.name: run.label_party.trained,
+        **run.feature_parties,
+    }
+    for name, half in halves.items():
+        (folder / "parties" / name).mkdir(parents=True)
+        _write_json(folder / "parties" / name / "model.json", _local_model(half))
+
+
+def transcript(run: Run) -> list[MessageRecord]:
+    """Return every message of a run in the order of sending."""
+    sent: Iterable[MessageRecord] = (
+        record for ledger in run.ledgers.values() for record in ledger.sent
+    )
+    return sorted(sent, key=lambda record: record.time)
+
+
+def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
+    """Return a run's results as plain JSON values."""
+    split = run.label_party.trained.split
+    return {
+        "scores": {name: asdict(score) for name, score in comparison.scores.items()},
+        "weight_distance_to_pooled": comparison.weight_distance,
+        "history": [asdict(epoch) for epoch in run.label_party.trained.history],
+        "rows": {
+            "shared": dict(run.shared),
+            "training": len(split.training_samples),
+            "batches": len(split.batches),
+            "validation": len(split.validation),
+            "test": len(split.test),
+        },
+        "opened_gradients": {
+            name: {
+                "entries_opened": party.opened,
+                "entries_withheld": party.withheld,
+                "entries_opened_per_training_row": party.opened / len(split.training_samples),
+                "cells_clipped": party.matrix.clipped,
+            }
+            for name, party in run.feature_parties.items()
+        },
+        "seconds": run.seconds,
+        "seconds_per_epoch": run.seconds_per_epoch,
+        "peak_memory_bytes": run.peak_memory,
+        "warnings": run.warnings,
+    }
+
+
+def _local_model(half: TrainedHalf) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "columns": list(half.encoder.column_names),
+        "weights": half.model.weights.tolist(),
+        "bias": half.model.bias,
+        "preprocessing": half.encoder.to_json(),
+    }
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,196 @@
+"""Start the parties of a scenario in one process and gather what each of them ends with."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import secrets
+import sys
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from parties.dataset import PartyDataset
+from protocol.channel import Channel, Member, Roster
+from protocol.guards import Guard
+from protocol.in_process import InProcessTransport
+from protocol.ledger import Ledger
+from protocol.messages import FloatArray, Message, Role
+from protocol.paillier import PrivateKey, check_key_bits
+from protocol.scoring import answer_logits, request_logits
+from protocol.settings import ProtocolSettings
+from protocol.training import (
+    Progress,
+    TrainedFeatureParty,
+    TrainedLabelParty,
+    coordinate_training,
+    train_feature_party,
+    train_label_party,
+)
+from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
+from scenarios.scenario import COORDINATOR, Scenario
+
+
+@dataclass(frozen=True, eq=False)
+class LabelPartyResult:
+    """What the label party ends with; ``test_logits`` belong to the rows of ``trained.split.test``."""
+
+    trained: TrainedLabelParty
+    test_logits: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run as the person who simulated all parties sees it. ``seconds`` is wall-clock time.
+
+    ``peak_memory`` is the whole process' in bytes, since it started. ``views`` holds what each party received and
+    could open, sender first, if that was asked for.
+    """
+
+    scenario: Scenario
+    datasets: Mapping[str, PartyDataset]
+    label_party: LabelPartyResult
+    feature_parties: Mapping[str, TrainedFeatureParty]
+    shared: Mapping[str, int]
+    ledgers: Mapping[str, Ledger]
+    views: Mapping[str, list[tuple[str, Message]]]
+    seconds: float
+    peak_memory: int
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the guards would have refused."""
+        said = [line for party in self.feature_parties.values() for line in party.warnings]
+        if self.scenario.training.disclosure == "none":
+            said.append(
+                'disclosure = "none": nothing was encrypted and feature parties saw every residual, '
+                "hence every label; for cost studies only"
+            )
+        return said
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Mean wall-clock seconds of an epoch, validation included."""
+        history = self.label_party.trained.history
+        return sum(epoch.seconds for epoch in history) / len(history)
+
+
+def load_datasets(scenario: Scenario) -> dict[str, PartyDataset]:
+    """Read every party's table and refuse what cannot go well, before anything is sent.
+
+    Raises DataError, SettingsError or GuardError.
+    """
+    if scenario.training.disclosure != "none":
+        encryption = scenario.encryption
+        check_key_bits(encryption.key_bits, insecure_key=encryption.insecure_key)
+    datasets = {party.name: scenario.dataset(party) for party in scenario.parties}
+    for party in scenario.feature_parties:
+        Guard(party.name, scenario.training).check_table(datasets[party.name])
+    return datasets
+
+
+def run(
+    scenario: Scenario,
+    progress: Progress = lambda done, total: None,
+    *,
+    record_views: bool = False,
+) -> Run:
+    """Run a scenario from alignment to test scores; raises any ColonnadeError of its parties.
+
+    ``record_views`` keeps every message that each party could read, for an audit.
+    """
+    started = time.perf_counter()
+    datasets = load_datasets(scenario)
+    transport = InProcessTransport()
+    channels = connect(scenario, transport)
+    if record_views:
+        for channel in channels.values():
+            channel.view = []
+    features = [party.name for party in scenario.feature_parties]
+    label = scenario.label_party.name
+    roles: dict[str, Coroutine[Any, Any, Any]] = {
+        COORDINATOR: coordinator(channels[COORDINATOR], scenario),
+        label: label_party(channels[label], scenario, datasets[label], progress),
+        **{name: feature_party(channels[name], scenario, datasets[name]) for name in features},
+    }
+    ledgers = {name: channel.ledger for name, channel in channels.items()}
+    results = asyncio.run(transport.run(roles, ledgers))
+    return Run(
+        scenario=scenario,
+        datasets=datasets,
+        label_party=results[label],
+        feature_parties={name: results[name] for name in features},
+        shared=results[COORDINATOR],
+        ledgers=ledgers,
+        views={name: channel.view or [] for name, channel in channels.items()},
+        seconds=time.perf_counter() - started,
+        peak_memory=peak_memory(),
+    )
+
+
+def connect(scenario: Scenario, transport: InProcessTransport) -> dict[str, Channel]:
+    """Give every party a fresh sealing key, a ledger, and one roster."""
+    roles = {COORDINATOR: Role.COORDINATOR} | {p.name: Role(p.role) for p in scenario.parties}
+    entities = {party.name: party.entity for party in scenario.feature_parties}
+    keys = {name: X25519PrivateKey.generate() for name in roles}
+    members = {
+        name: Member(name, role, keys[name].public_key().public_bytes_raw(), entities.get(name))
+        for name, role in roles.items()
+    }
+    roster = Roster(secrets.token_bytes(16), members)
+    return {name: Channel(name, roster, transport, Ledger(name), keys[name]) for name in roles}
+
+
+async def coordinator(channel: Channel, settings: ProtocolSettings) -> Mapping[str, int]:
+    """Play the coordinator; return how many entities of each type are shared."""
+    private_key = None
+    if settings.training.disclosure != "none":
+        private_key = PrivateKey.generate(
+            settings.encryption.key_bits, insecure_key=settings.encryption.insecure_key
+        )
+    with channel.ledger.during("alignment"):
+        entities = {channel.roster.members[name].entity for name in channel.roster.features}
+        shared = await coordinate_alignment(channel, sorted(filter(None, entities)))
+    with channel.ledger.during("training"):
+        await coordinate_training(channel, settings, private_key)
+    return shared
+
+
+async def label_party(
+    channel: Channel, settings: ProtocolSettings, dataset: PartyDataset, progress: Progress
+) -> LabelPartyResult:
+    """Play the label party: align, train, score the test rows."""
+    entity_of = {
+        name: channel.roster.members[name].entity or "" for name in channel.roster.features
+    }
+    with channel.ledger.during("alignment"):
+        found = await align_label_party(channel, dataset, sorted(set(entity_of.values())))
+    positions = {name: found[entity] for name, entity in entity_of.items()}
+    with channel.ledger.during("training"):
+        trained = await train_label_party(channel, settings, dataset, positions, progress)
+    with channel.ledger.during("scoring"):
+        rows = trained.split.test
+        logits = await request_logits(channel, trained.model, trained.matrix, rows)
+    return LabelPartyResult(trained, logits)
+
+
+async def feature_party(
+    channel: Channel, settings: ProtocolSettings, dataset: PartyDataset
+) -> TrainedFeatureParty:
+    """Play a feature party: align, train, answer the label party's scoring of its test rows."""
+    with channel.ledger.during("alignment"):
+        aligned = await align_feature_party(channel, dataset)
+    with channel.ledger.during("training"):
+        trained = await train_feature_party(channel, settings, dataset, aligned)
+    with channel.ledger.during("scoring"):
+        await answer_logits(channel, trained.model, trained.matrix)
+    return trained
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

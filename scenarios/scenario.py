@@ -1,0 +1,225 @@
+"""A scenario: who takes part, with which data, under which settings. Read from TOML, checked at once."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pandas as pd
+from pydantic import Field, ValidationError, model_validator
+
+from parties.dataset import PartyDataset
+from protocol.errors import DataError, SettingsError
+from protocol.settings import ProtocolSettings, Settings
+
+COORDINATOR = "coordinator"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+
+
+class PartySettings(Settings):
+    """One data party: its role and where its table comes from.
+
+    Exactly one of ``csv`` (a path, relative to the scenario file) and ``function`` (``module:name``, called with
+    ``arguments``, returns a pandas frame). ``entity`` names what the ids stand for; parties with the same one are
+    aligned with each other.
+    """
+
+    name: Name
+    role: Literal["label", "feature"]
+    id: str
+    entity: str = "user"
+    label: str | None = None
+    csv: str | None = None
+    function: str | None = None
+    arguments: dict[str, Any] = Field(default={})
+    columns: list[str] | None = None
+    numeric: list[str] = Field(default=[])
+    categorical: list[str] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.csv is None) == (self.function is None):
+            raise ValueError("expected exactly one of csv and function")
+        if self.role == "label" and self.label is None:
+            raise ValueError("expected label, the column with the outcome, at the label party")
+        if self.role == "feature" and self.label is not None:
+            raise ValueError("expected no label at a feature party")
+        return self
+
+
+class Scenario(ProtocolSettings):
+    """A whole set-up; ``folder`` is where relative paths start."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    folder: Path = Path()
+    parties: Annotated[list[PartySettings], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [party.name for party in self.parties]
+        if len(set(names)) < len(names) or COORDINATOR in names:
+            raise ValueError(
+                f"expected party names that differ from each other and '{COORDINATOR}'"
+            )
+        if sum(party.role == "label" for party in self.parties) != 1:
+            raise ValueError("expected one party with role = 'label', the others with 'feature'")
+        strangers = {party.entity for party in self.parties} - {self.label_party.entity}
+        if strangers:
+            raise ValueError(f"{self.label_party.name} holds no ids of entity {sorted(strangers)}")
+        return self
+
+    @property
+    def label_party(self) -> PartySettings:
+        """The party with the outcome."""
+        return next(party for party in self.parties if party.role == "label")
+
+    @property
+    def feature_parties(self) -> list[PartySettings]:
+        """All others, in the file's order."""
+        return [party for party in self.parties if party.role == "feature"]
+
+    def dataset(self, party: PartySettings) -> PartyDataset:
+        """Read and check one party's table; raises DataError or SettingsError."""
+        declared: dict[str, Any] = {
+            "ids": {party.entity: party.id},
+            "label": party.label,
+            "columns": party.columns,
+            "numeric": party.numeric,
+            "categorical": party.categorical,
+        }
+        if party.csv is not None:
+            return PartyDataset.from_csv(party.name, self.folder / party.csv, **declared)
+        return PartyDataset.from_frame(party.name, _call(party), **declared)
+
+
+def catalog() -> list[Scenario]:
+    """Return the ready-made scenarios, by name."""
+    folder = resources.files("scenarios") / "catalog"
+    names = [Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    return [load(name) for name in sorted(names)]
+
+
+def load(source: str, changes: Sequence[str] = (), seed: int | None = None) -> Scenario:
+    """Load a scenario by catalogue name or path, with ``key=value`` changes; raises SettingsError."""
+    name, folder, text = _find(source)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{source} is not valid TOML: {error}") from None
+    for change in changes:
+        _apply(data, change)
+    if seed is not None:
+        data["seed"] = seed
+    try:
+        return Scenario.model_validate({"name": name, **data, "folder": folder})
+    except ValidationError as error:
+        lines = [_explain(dict(problem), data) for problem in error.errors()]
+        raise SettingsError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def _find(source: str) -> tuple[str, Path, str]:
+    """Return name, folder and text of a scenario."""
+    bundled = resources.files("scenarios") / "catalog" / f"{source}.toml"
+    if "/" not in source and bundled.is_file():
+        return source, Path(), bundled.read_text(encoding="utf-8")
+    path = Path(source)
+    if not path.is_file():
+        raise SettingsError(
+            f"there is no scenario '{source}': expected the path of a .toml file or a name that "
+            "'colonnade scenarios' lists"
+        )
+    try:
+        return path.stem, path.resolve().parent, path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{source} cannot be read as UTF-8 text") from None
+
+
+def _apply(data: dict[str, Any], change: str) -> None:
+    """Apply ``training.batch_size=64``, or ``batch_size=64`` where only one group has that name."""
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise SettingsError(f"--set {change}: expected key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *groups, last = _qualify(key.strip()).split(".")
+    target: Any = data
+    for group in groups:
+        if isinstance(target, list):
+            named = [party for party in target if party.get("name") == group]
+            if not named:
+                raise SettingsError(f"--set {change}: there is no party '{group}'")
+            target = named[0]
+        else:
+            target = target.setdefault(group, {})
+    if not isinstance(target, dict):
+        raise SettingsError(f"--set {change}: expected parties.NAME.SETTING=value")
+    target[last] = value
+
+
+def _qualify(key: str) -> str:
+    """Return the full name of a setting given by its last part alone."""
+    if "." in key or key in Scenario.model_fields:
+        return key
+    full = [name for name in _setting_names() if name.endswith(f".{key}")]
+    return full[0] if len(full) == 1 else key
+
+
+def _setting_names() -> list[str]:
+    """Return every setting that a scenario file has outside its parties, as ``group.name``."""
+    names = []
+    for name, field in Scenario.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, Settings):
+            names += [f"{name}.{inner}" for inner in group.model_fields]
+        elif name != "folder":
+            names.append(name)
+    return names
+
+
+def _explain(problem: dict[str, Any], data: dict[str, Any]) -> str:
+    """Say one validation problem as a person would."""
+    place = list(problem["loc"])
+    if len(place) > 1 and place[0] == "parties":
+        place[1] = data["parties"][place[1]].get("name", f"number {place[1] + 1}")
+    key = ".".join(map(str, place))
+    if problem["type"] == "extra_forbidden":
+        known = [*_setting_names(), *(f"parties.{name}" for name in PartySettings.model_fields)]
+        close = get_close_matches(key, known, n=1) or get_close_matches(
+            key.rpartition(".")[2], [name.rpartition(".")[2] for name in known], n=1
+        )
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"there is no setting {key}{hint}"
+    if problem["type"] == "missing":
+        return f"the setting {key} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    came = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+    return f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}{came}"
+
+
+def _call(party: PartySettings) -> pd.DataFrame:
+    """Fetch a table from the party's own Python function."""
+    module, colon, name = (party.function or "").partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name) if colon else None
+    except (ImportError, AttributeError):
+        function = None
+    if not callable(function):
+        raise SettingsError(
+            f"{party.name}: function = '{party.function}' cannot be found; expected 'module:name'"
+        )
+    table = function(**party.arguments)
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(
+            f"{party.name}: {party.function} returned {type(table).__name__}; expected a pandas DataFrame"
+        )
+    return table

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import gmpy2
+import numpy as np
+import phe
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from parties.features import FixedPointMatrix
+from protocol.errors import GuardError, LayoutError, RemoteProtocolError, SettingsError
+from protocol.paillier import (
+    EncryptedVector,
+    Encryptor,
+    Masks,
+    PrivateKey,
+    PublicKey,
+    SlotLayout,
+    transposed_product,
+)
+
+
+@pytest.fixture(scope="module")
+def encryptor(insecure_test_key: PrivateKey) -> Encryptor:
+    return Encryptor(insecure_test_key.public_key)
+
+
+def opened(key: PrivateKey, encrypted: EncryptedVector) -> list[int]:
+    return [key.public_key.signed(residue) for residue in key.decrypt(encrypted)]
+
+
+def extremes(key: PrivateKey) -> list[int]:
+    largest = (int(key.public_key.n) - 1) // 2
+    return [0, 1, -1, 2**40, -(2**40), largest, -largest]
+
+
+def test_keys_are_fit_for_short_exponents() -> None:
+    key = PrivateKey.generate(256, insecure_key=True)
+    assert key.p % 4 == key.q % 4 == 3
+    assert gmpy2.gcd(key.p - 1, key.q - 1) == 2
+    assert key.public_key.bits == 256
+    assert gmpy2.is_prime(key.p)
+    assert gmpy2.is_prime(key.q)
+
+
+@pytest.mark.parametrize("bits", [512, 1024, 2046])
+def test_a_small_key_needs_the_flag(bits: int) -> None:
+    with pytest.raises(GuardError, match="insecure_key = true"):
+        PrivateKey.generate(bits)
+
+
+@pytest.mark.parametrize("bits", [0, -2048, 64, 2049])
+def test_an_impossible_key_size_is_refused(bits: int) -> None:
+    with pytest.raises(SettingsError, match="key_bits"):
+        PrivateKey.generate(bits, insecure_key=True)
+
+
+def test_a_key_does_not_print_its_factors(insecure_test_key: PrivateKey) -> None:
+    assert repr(insecure_test_key) == "PrivateKey(512 bits)"
+
+
+def test_what_we_encrypt_phe_decrypts(insecure_test_key: PrivateKey, encryptor: Encryptor) -> None:
+    integers = extremes(insecure_test_key)
+    encrypted = encryptor.encrypt(integers)
+    n = int(insecure_test_key.public_key.n)
+    decrypted = [insecure_test_key.phe.raw_decrypt(int(value)) for value in encrypted.values]
+    assert decrypted == [integer % n for integer in integers]
+    assert opened(insecure_test_key, encrypted) == integers
+
+
+def test_what_phe_encrypts_we_decrypt(insecure_test_key: PrivateKey) -> None:
+    public_key = insecure_test_key.public_key
+    integers = extremes(insecure_test_key)
+    values = [
+        gmpy2.mpz(public_key.phe.raw_encrypt(int(public_key.residue(integer))))
+        for integer in integers
+    ]
+    assert opened(insecure_test_key, EncryptedVector(public_key, values)) == integers
+    assert isinstance(public_key.phe, phe.PaillierPublicKey)
+
+
+def test_equal_plaintexts_never_give_equal_ciphertexts(encryptor: Encryptor) -> None:
+    encrypted = [*encryptor.encrypt([5] * 50).values, *encryptor.encrypt([5] * 50).values]
+    assert len(set(encrypted)) == 100
+    assert all(value % encryptor.public_key.n != 1 for value in encrypted)
+
+
+def test_each_encryptor_draws_its_own_base(insecure_test_key: PrivateKey) -> None:
+    first, second = (Encryptor(insecure_test_key.public_key) for _ in range(2))
+    one = (1).to_bytes(first._powers.exponent_bytes, "little")
+    assert first._powers.powers(one) != second._powers.powers(one)
+
+
+def test_a_plaintext_of_half_n_is_refused(encryptor: Encryptor) -> None:
+    half = int(encryptor.public_key.n) // 2 + 1
+    for integer in (half, -half):
+        with pytest.raises(LayoutError, match="does not fit"):
+            encryptor.encrypt([integer])
+
+
+@given(st.lists(st.tuples(st.integers(-(2**60), 2**60), st.integers(-(2**60), 2**60)), max_size=5))
+@settings(deadline=None)
+def test_addition(
+    insecure_test_key: PrivateKey, encryptor: Encryptor, pairs: list[tuple[int, int]]
+) -> None:
+    total = encryptor.encrypt([a for a, _ in pairs]) + encryptor.encrypt([b for _, b in pairs])
+    assert opened(insecure_test_key, total) == [a + b for a, b in pairs]
+
+
+def test_vectors_of_different_length_are_not_added(encryptor: Encryptor) -> None:
+    with pytest.raises(ValueError, match="one length"):
+        encryptor.encrypt([1]) + encryptor.encrypt([1, 2])
+
+
+def test_bytes_round_trip(encryptor: Encryptor) -> None:
+    encrypted = encryptor.encrypt([1, -2, 3])
+    data = encrypted.to_bytes()
+    assert len(data) == 3 * encryptor.public_key.ciphertext_bytes == 3 * 128
+    again = EncryptedVector.from_bytes(encryptor.public_key, data, sender="bank")
+    assert again.values == encrypted.values
+
+
+def test_numbers_that_are_no_ciphertexts_are_refused(insecure_test_key: PrivateKey) -> None:
+    key = insecure_test_key.public_key
+    unfit = [0, int(key.n_squared), int(insecure_test_key.p), int(key.n)]
+    for value in unfit:
+        data = (5).to_bytes(key.ciphertext_bytes, "little") + value.to_bytes(
+            key.ciphertext_bytes, "little"
+        )
+        with pytest.raises(
+            RemoteProtocolError, match="bank sent a number that is not a ciphertext"
+        ):
+            EncryptedVector.from_bytes(key, data, sender="bank")
+    with pytest.raises(RemoteProtocolError, match="bank sent 5 bytes"):
+        EncryptedVector.from_bytes(key, b"12345", sender="bank")
+
+
+def test_unfit_public_keys_are_refused(insecure_test_key: PrivateKey) -> None:
+    n = int(insecure_test_key.public_key.n)
+    assert PublicKey.accept(n, insecure_key=True) == insecure_test_key.public_key
+    with pytest.raises(GuardError):
+        PublicKey.accept(n, insecure_key=False)
+    prime = int(gmpy2.next_prime(1 << 511))
+    for unfit in (n + 1, prime, int(insecure_test_key.p) ** 2):
+        with pytest.raises(RemoteProtocolError, match="two odd primes"):
+            PublicKey.accept(unfit, insecure_key=True)
+
+
+@pytest.mark.parametrize(("n_rows", "n_scaled", "n_indicators"), [(1, 1, 0), (40, 3, 4), (7, 0, 2)])
+def test_matrix_product_equals_integers(
+    insecure_test_key: PrivateKey,
+    encryptor: Encryptor,
+    n_rows: int,
+    n_scaled: int,
+    n_indicators: int,
+) -> None:
+    draw = np.random.default_rng(n_rows)
+    scaled = draw.integers(-(2**15), 2**15, (n_rows, n_scaled)).astype(np.int16)
+    indicators = draw.integers(0, 2, (n_rows, n_indicators)).astype(np.int8)
+    matrix = FixedPointMatrix(scaled, sparse.csr_array(indicators), 0)
+    integers = draw.integers(-(2**24), 2**24, n_rows)
+    product = transposed_product(matrix, encryptor.encrypt(integers.tolist()))
+    expected = np.concatenate(
+        [scaled.T.astype(int) @ integers, indicators.T.astype(int) @ integers]
+    )
+    assert opened(insecure_test_key, product) == expected.tolist()
+
+
+def test_an_empty_batch_gives_zero_gradients(
+    insecure_test_key: PrivateKey, encryptor: Encryptor
+) -> None:
+    no_rows = sparse.csr_array(np.zeros((0, 1), np.int8))
+    empty = FixedPointMatrix(np.zeros((0, 2), np.int16), no_rows, 0)
+    assert opened(insecure_test_key, transposed_product(empty, encryptor.encrypt([]))) == [0, 0, 0]
+    with pytest.raises(ValueError, match="one row"):
+        transposed_product(empty, encryptor.encrypt([1]))
+
+
+@given(
+    st.integers(1, 200).flatmap(
+        lambda bits: st.tuples(
+            st.just(2**bits - 1),
+            st.lists(
+                st.one_of(
+                    st.sampled_from([0, 2**bits - 1, 1 - 2**bits]),
+                    st.integers(1 - 2**bits, 2**bits - 1),
+                ),
+                max_size=12,
+            ),
+        )
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_packing_round_trip(
+    insecure_test_key: PrivateKey, encryptor: Encryptor, case: tuple[int, list[int]]
+) -> None:
+    largest, integers = case
+    layout = SlotLayout.for_bound(largest, encryptor.public_key)
+    packed = layout.pack(encryptor.encrypt(integers))
+    assert len(packed) == -(-len(integers) // layout.slots)
+    assert layout.unpack(opened(insecure_test_key, packed), len(integers)) == integers
+
+
+def test_a_slot_wider_than_the_key_is_refused(insecure_test_key: PrivateKey) -> None:
+    with pytest.raises(LayoutError, match="do not fit a 512-bit key"):
+        SlotLayout.for_bound(2**511, insecure_test_key.public_key)
+
+
+def test_masks_hide_and_come_off(insecure_test_key: PrivateKey, encryptor: Encryptor) -> None:
+    integers = extremes(insecure_test_key)
+    encrypted = encryptor.encrypt(integers)
+    masks = Masks.draw(encryptor.public_key, len(integers))
+    masked = masks.apply(encrypted)
+    residues = insecure_test_key.decrypt(masked)
+    assert masks.remove(residues) == integers
+    assert not {int(residue) for residue in residues} & {
+        integer % int(encryptor.public_key.n) for integer in integers
+    }
+    assert set(masked.values).isdisjoint(encrypted.values)
+    with pytest.raises(RemoteProtocolError, match="opened 1 numbers where 7"):
+        masks.remove(residues[:1])
+
+
+def test_masking_randomises_at_full_size(insecure_test_key: PrivateKey) -> None:
+    """The randomness the key holder extracts from equal ciphertexts differs each time and is no power of one base."""
+    key = insecure_test_key.public_key
+    trivial = EncryptedVector(key, [gmpy2.mpz(1)] * 30)
+    masked = Masks.draw(key, 30).apply(trivial)
+    parts = [value % key.n for value in masked.values]  # rho^n mod n, free of the plaintext
+    assert len(set(parts)) == 30
+    # Uniform units are squares modulo p half of the time; powers of one h would nearly all be alike.
+    squares = sum(gmpy2.legendre(part, insecure_test_key.p) == 1 for part in parts)
+    assert 2 < squares < 28
