@@ -281,6 +281,15 @@ class EpochEnd(Message):
 MESSAGES: dict[str, type[Message]] = {cls.__name__: cls for cls in Message.__subclasses__()}
 
 
+def disclosure_table() -> str:
+    """Return who learns what from which message as a Markdown table; docs/security.md shows it."""
+    rows = ["| message | from | to | what the receiver learns |", "|---|---|---|---|"]
+    for name, kind in MESSAGES.items():
+        senders, receivers = (", ".join(sorted(roles)) for roles in (kind.senders, kind.receivers))
+        rows.append(f"| {name} | {senders} | {receivers} | {kind.discloses} |")
+    return "\n".join(rows)
+
+
 def _require(fulfilled: bool, expected: str) -> None:
     if not fulfilled:
         raise RemoteProtocolError(f"a message is malformed: expected {expected}")

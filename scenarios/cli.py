@@ -6,13 +6,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -22,6 +22,7 @@ from scenarios import baselines, run_folder, runner
 from scenarios.scenario import catalog, load
 
 BAD_INPUT = 2
+PHASES = ("setup", "alignment", "training", "scoring")
 
 
 class _Commands(click.Group):
@@ -81,9 +82,7 @@ def run_scenario(scenario: str, changes: tuple[str, ...], seed: int | None, runs
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("rounds,"),
-        TimeElapsedColumn(),
-        TextColumn("so far, left"),
+        TextColumn("rounds, left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
@@ -111,8 +110,9 @@ def _print_result(
         f"{shared}; {len(split.training_samples):,} training rows in {len(split.batches)} batches, "
         f"{len(split.validation):,} for validation, {len(split.test):,} for the test below"
     )
+    epochs = f"{len(history)} epoch{'s' if len(history) > 1 else ''}"
     console.print(
-        f"{len(history)} epochs of {run.seconds_per_epoch:.2f} s (the best was number {best}), "
+        f"{epochs} of {run.seconds_per_epoch:.2f} s (the best was number {best}), "
         f"{_encryption(run)}, disclosure '{settings.training.disclosure}'"
     )
     console.print(_score_table(comparison))
@@ -134,10 +134,7 @@ def _encryption(run: runner.Run) -> str:
 
 
 def _score_table(comparison: baselines.Comparison) -> Table:
-    table = Table(title="On rows nobody trained on", title_justify="left")
-    table.add_column("model")
-    for heading in ("AUC", "log loss", "accuracy"):
-        table.add_column(heading, justify="right")
+    table = _table("On rows nobody trained on", ["model"], ["AUC", "log loss", "accuracy"])
     for name, score in comparison.scores.items():
         style = "bold" if name == baselines.JOINT else None
         numbers = (score.auc, score.log_loss, score.accuracy)
@@ -146,32 +143,30 @@ def _score_table(comparison: baselines.Comparison) -> Table:
 
 
 def _cost_table(run: runner.Run) -> Table:
-    table = Table(title="What it cost", title_justify="left")
-    for heading in ("party", "phase"):
-        table.add_column(heading)
-    for heading in ("seconds", "messages sent", "bytes sent", "ciphertexts sent", "encryptions"):
-        table.add_column(heading, justify="right")
+    headings = ["seconds", "messages", "kB", "ciphertexts"]
+    table = _table(
+        "What it cost: seconds of computing, and what was sent", ["party", "phase"], headings
+    )
     for ledger in run.ledgers.values():
-        rows = defaultdict[tuple[str, str], float](float)
-        rows |= {(phase, quantity): number for _, phase, quantity, number in ledger.rows()}
-        phases = sorted({phase for phase, _ in rows}, key=PHASES.index)
+        numbers = defaultdict[tuple[str, str], float](float)
+        numbers |= {(phase, quantity): number for _, phase, quantity, number in ledger.rows()}
+        phases = sorted({phase for phase, _ in numbers}, key=PHASES.index)
         for position, phase in enumerate(phases):
             table.add_row(
-                ledger.party if position == 0 else "",
+                "" if position else ledger.party,
                 phase,
-                f"{rows[phase, 'seconds']:.2f}",
-                *(
-                    f"{rows[phase, quantity]:,.0f}"
-                    for quantity in (
-                        "messages sent",
-                        "bytes sent",
-                        "ciphertexts sent",
-                        "encryptions",
-                    )
-                ),
-                end_section=position == len(phases) - 1,
+                f"{numbers[phase, 'seconds']:.2f}",
+                f"{numbers[phase, 'messages sent']:,.0f}",
+                f"{numbers[phase, 'bytes sent'] / 1000:,.1f}",
+                f"{numbers[phase, 'ciphertexts sent']:,.0f}",
             )
     return table
 
 
-PHASES = ("setup", "alignment", "training", "scoring")
+def _table(title: str, words: list[str], numbers: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading in words:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table

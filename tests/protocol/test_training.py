@@ -1,0 +1,235 @@
+"""Every path against arithmetic that shares nothing with it: pandas joins, scipy, a textbook Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.compose import make_column_transformer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from parties.model import LocalModel, Optimizer
+from protocol.batches import Batch
+from protocol.errors import GuardError, RemoteProtocolError
+from protocol.messages import EncryptedResiduals, MaskedGradients, PlainResiduals
+from protocol.paillier import PrivateKey
+from scenarios import runner
+from scenarios.runner import Run
+from scenarios.scenario import Scenario
+
+LoadScenario = Callable[..., Scenario]
+Tables = dict[str, pd.DataFrame]
+
+
+def weights(run: Run) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    halves = [run.label_party.trained, *run.feature_parties.values()]
+    return [np.append(half.model.weights, half.model.bias or 0.0) for half in halves]
+
+
+def test_encrypted_and_plain_runs_agree_to_the_last_bit(load_scenario: LoadScenario) -> None:
+    encrypted = runner.run(load_scenario("disclosure=open"))
+    plain = runner.run(load_scenario("disclosure=none"))
+    for a, b in zip(weights(encrypted), weights(plain), strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert encrypted.label_party.test_logits.tobytes() == plain.label_party.test_logits.tobytes()
+
+
+def test_a_seed_gives_one_model_and_another_seed_another(load_scenario: LoadScenario) -> None:
+    first, again, other = (
+        runner.run(load_scenario("disclosure=open", f"seed={seed}")) for seed in (3, 3, 4)
+    )
+    for a, b, c in zip(weights(first), weights(again), weights(other), strict=True):
+        assert a.tobytes() == b.tobytes()
+        assert a.tobytes() != c.tobytes()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_joint_training_equals_training_on_the_joined_table(
+    load_scenario: LoadScenario, tables: Tables, optimizer: str
+) -> None:
+    run = runner.run(load_scenario(f"optimizer={optimizer}", "l2=0.01"))
+    settings, trained = run.scenario.training, run.label_party.trained
+
+    joined = tables["shop"]
+    for name in ("bank", "telco"):
+        joined = joined.merge(tables[name], on="user", how="left")
+    split, y = trained.split, joined["bought"].to_numpy(float)
+    fit = joined.iloc[np.sort(split.training_samples)]
+    numbers = [f"x{number}" for number in range(7)]
+    parts = make_column_transformer(
+        (StandardScaler(), numbers[:5]),
+        (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), ["colour"]),
+        (StandardScaler(), numbers[5:]),
+    ).fit(fit)
+    X = np.column_stack([np.nan_to_num(parts.transform(joined)), np.ones(len(joined))])
+
+    start = [
+        LocalModel.initialise(
+            width, bias=False, l2=0, optimizer=Optimizer("sgd", 1.0), seed=3, party=party
+        )
+        for party, width in (("shop", 2), ("bank", 6), ("telco", 2))
+    ]
+    bias = np.random.default_rng([3, *b"shop"]).normal(0, 0.1, 3)[2]
+    w = np.concatenate([*(half.weights for half in start), [bias]])
+    m, v, steps, best, best_loss = np.zeros(11), np.zeros(11), 0, w, np.inf
+    decay = np.append(np.full(10, settings.l2), 0.0)
+    for _ in range(settings.epochs):
+        for batch in split.batches:
+            rows = X[batch.samples]
+            gradient = rows.T @ (expit(rows @ w) - y[batch.samples]) / len(rows) + decay * w
+            steps += 1
+            if optimizer == "adam":
+                m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+                step = (m / (1 - 0.9**steps)) / (np.sqrt(v / (1 - 0.999**steps)) + 1e-8)
+            else:
+                m = 0.9 * m + gradient
+                step = m
+            w = w - settings.learning_rate * step
+        held = split.validation.samples
+        p = expit(X[held] @ w)
+        loss = -np.mean(y[held] * np.log(p) + (1 - y[held]) * np.log1p(-p))
+        if loss < best_loss:
+            best, best_loss = w, loss
+
+    halves = [trained, *run.feature_parties.values()]
+    joint = np.concatenate([half.model.weights for half in halves])
+    assert np.linalg.norm(joint - best[:-1]) < 1e-3 * np.linalg.norm(best)
+    assert trained.model.bias == pytest.approx(best[-1], abs=1e-3)
+    np.testing.assert_allclose(run.label_party.test_logits, X[split.test.samples] @ best, atol=2e-3)
+    assert trained.history[-1].validation_loss == pytest.approx(loss, abs=1e-3)
+
+
+def test_many_rows_a_user_cost_one_encryption_each(
+    load_scenario: LoadScenario, tables: Tables
+) -> None:
+    scenario = load_scenario("epochs=1", "batch_size=1000")
+    repeated = pd.concat([tables["shop"], tables["shop"]]).assign(extra=np.arange(600.0))
+    repeated.to_csv(scenario.folder / "shop.csv", index=False)
+    run = runner.run(scenario)
+    plain = runner.run(
+        scenario.model_copy(
+            update={"training": scenario.training.model_copy(update={"disclosure": "none"})}
+        )
+    )
+    for a, b in zip(weights(run), weights(plain), strict=True):
+        assert a.tobytes() == b.tobytes()
+    (batch,) = run.label_party.trained.split.batches
+    users = len(batch.entities["bank"])
+    assert users < len(batch)
+    assert run.ledgers["shop"].counts["training", "encryptions"] == 2 * users
+
+
+def test_the_conversation_in_order(load_scenario: LoadScenario) -> None:
+    run = runner.run(load_scenario("epochs=1", "batch_size=1000"))
+    said = [
+        (record.phase, record.sender, record.kind, record.receiver)
+        for record in sorted(
+            (record for ledger in run.ledgers.values() for record in ledger.sent),
+            key=lambda record: record.time,
+        )
+    ]
+    trained = [entry[1:] for entry in said if entry[0] == "training"]
+    in_round = trained.index(("bank", "PartialLogits", "shop"))
+    assert sorted(trained[:in_round]) == sorted(
+        [
+            ("coordinator", "PublicKeyAnnouncement", "shop"),
+            ("coordinator", "PublicKeyAnnouncement", "bank"),
+            ("coordinator", "PublicKeyAnnouncement", "telco"),
+            ("shop", "BatchPlan", "bank"),
+            ("shop", "BatchPlan", "telco"),
+            ("shop", "Schedule", "coordinator"),
+        ]
+    )
+    for party in ("bank", "telco"):
+        after = trained[in_round:]
+        assert [entry[1:] for entry in after if entry[0] == party] == [
+            ("PartialLogits", "shop"),
+            ("MaskedGradients", "coordinator"),
+            ("PartialLogits", "shop"),
+        ]
+        assert [entry[:2] for entry in after if entry[2] == party] == [
+            ("shop", "EncryptedResiduals"),
+            ("shop", "ScoreRequest"),
+            ("coordinator", "OpenedGradients"),
+            ("shop", "EpochEnd"),
+        ]
+    assert trained[-1][1] == "EpochEnd"
+
+
+def test_training_stops_when_validation_no_longer_improves(load_scenario: LoadScenario) -> None:
+    run = runner.run(
+        load_scenario("disclosure=none", "epochs=200", "patience=2", "learning_rate=1.0")
+    )
+    history = run.label_party.trained.history
+    assert len(history) < 200
+    best = min(range(len(history)), key=lambda epoch: history[epoch].validation_loss)
+    assert len(history) == best + 3
+    assert history[best].best
+
+
+def test_a_guarded_plan_is_not_answered(load_scenario: LoadScenario) -> None:
+    # The bank's three colours count only once encoded, which the check of the bare table cannot know.
+    scenario = load_scenario("batch_size=30")
+    with pytest.raises(GuardError, match="bank has 6 columns"):
+        runner.run(scenario)
+    warned = runner.run(load_scenario("batch_size=30", "guard=warn", "epochs=1"))
+    assert any("bank has 6 columns" in line for line in warned.warnings)
+
+
+def test_rare_categories_are_withheld_and_counted(
+    load_scenario: LoadScenario, tables: Tables
+) -> None:
+    scenario = load_scenario("epochs=2", "min_support=40")
+    run = runner.run(scenario)
+    bank = run.feature_parties["bank"]
+    assert bank.withheld > 0
+    assert bank.opened + bank.withheld == 2 * len(run.label_party.trained.split.batches) * 6
+    assert run.feature_parties["telco"].withheld == 0
+
+
+def test_another_key_size_than_agreed_is_refused(
+    load_scenario: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = PrivateKey.generate
+    monkeypatch.setattr(
+        PrivateKey, "generate", lambda bits, insecure_key: generate(256, insecure_key=True)
+    )
+    with pytest.raises(
+        RemoteProtocolError, match=r"announced a key of 256 bits where key_bits = 512"
+    ):
+        runner.run(load_scenario())
+
+
+def test_a_vector_of_another_length_is_refused(
+    load_scenario: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Batch, "sum_by_entity", lambda self, party, values: values[:-1])
+    with pytest.raises(RemoteProtocolError, match="shop sent"):
+        runner.run(load_scenario())
+
+
+def test_every_ciphertext_that_leaves_a_role_is_randomised(load_scenario: LoadScenario) -> None:
+    run = runner.run(load_scenario("epochs=2"), record_views=True)
+    seen = []
+    for view in run.views.values():
+        for _, message in view:
+            if isinstance(message, EncryptedResiduals | MaskedGradients):
+                width, data = message.values.width, message.values.data
+                seen += [data[start : start + width] for start in range(0, len(data), width)]
+    n = next(
+        int.from_bytes(message.modulus, "little")
+        for _, message in run.views["bank"]
+        if hasattr(message, "modulus")
+    )
+    assert len(seen) == sum(
+        ledger.counts[phase, "ciphertexts sent"]
+        for ledger in run.ledgers.values()
+        for phase in ("training", "scoring")
+    )
+    assert len(set(seen)) == len(seen) > 500
+    assert all(int.from_bytes(value, "little") % n != 1 for value in seen)
+    plain = [message for _, message in run.views["bank"] if isinstance(message, PlainResiduals)]
+    assert not plain

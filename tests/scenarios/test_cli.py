@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from protocol.in_process import InProcessTransport
+from scenarios.cli import main
+
+Tables = dict[str, pd.DataFrame]
+
+
+@pytest.fixture
+def invoke(scenario_file: Path, tmp_path: Path) -> Callable[..., Result]:
+    def invoke_with(*arguments: str) -> Result:
+        runs = ["--runs", str(tmp_path / "runs")]
+        return CliRunner().invoke(main, ["run", str(scenario_file), *runs, *arguments])
+
+    return invoke_with
+
+
+def test_a_run_ends_with_the_table(invoke: Callable[..., Result], tmp_path: Path) -> None:
+    result = invoke("--set", "epochs=1", "--seed", "5")
+    assert result.exit_code == 0, result.output
+    for words in (
+        "Three parties",
+        "label party alone",
+        "joint, federated",
+        "pooled plaintext, same optimizer",
+        "pooled scikit-learn LogisticRegression",
+        "coordinator",
+        "telco",
+        "1 epoch of",
+    ):
+        assert words in result.output
+    (folder,) = (tmp_path / "runs" / "three").iterdir()
+    assert folder.name in result.output.replace("\n", "")
+
+
+def test_a_run_without_cryptography_says_so(invoke: Callable[..., Result]) -> None:
+    result = invoke("--set", "disclosure=none", "--set", "epochs=1")
+    assert "nothing was encrypted" in result.output.replace("\n", " ")
+
+
+def test_the_list_of_scenarios() -> None:
+    result = CliRunner().invoke(main, ["scenarios"])
+    assert result.exit_code == 0
+    assert "breast-cancer" in result.output
+
+
+def break_table(
+    tables: Tables, folder: Path, name: str, change: Callable[[pd.DataFrame], object]
+) -> None:
+    table = tables[name].copy()
+    changed = change(table)
+    (changed if isinstance(changed, pd.DataFrame) else table).to_csv(
+        folder / f"{name}.csv", index=False
+    )
+
+
+BAD_TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], object], str]] = {
+    "missing id column": ("bank", lambda t: t.rename(columns={"user": "customer"}), "user"),
+    "missing label column": ("shop", lambda t: t.drop(columns="bought"), "bought"),
+    "duplicate ids": ("bank", lambda t: pd.concat([t, t.head(3)]), "3"),
+    "no shared users": (
+        "telco",
+        lambda t: t.assign(user="nobody-" + t["user"]),
+        "shares no 'user'",
+    ),
+    "label of three values": ("shop", lambda t: t.assign(bought=np.arange(len(t)) % 3), "bought"),
+    "label of one class": ("shop", lambda t: t.assign(bought=1), "bought"),
+    "NaN label": ("shop", lambda t: t.assign(bought=t["bought"].where(t.index > 4)), "5"),
+    "constant column": ("bank", lambda t: t.assign(x3=2.5), "x3"),
+    "no rows": ("bank", lambda t: t.head(0), "no rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_bad_tables_are_one_clear_line(
+    case: str,
+    invoke: Callable[..., Result],
+    tables: Tables,
+    tmp_path: Path,
+) -> None:
+    name, change, words = BAD_TABLES[case]
+    break_table(tables, tmp_path, name, change)
+    refused(invoke(), words, tmp_path)
+
+
+BAD_SETTINGS: dict[str, tuple[list[str], str]] = {
+    "missing file": (["parties.bank.csv=nowhere.csv"], "nowhere.csv"),
+    "text declared numeric": (['parties.bank.numeric=["colour"]'], "colour"),
+    "a batch the guard refuses": (["batch_size=16"], "batch_size = 24 or more"),
+    "a small key": (["insecure_key=false"], "insecure_key = true"),
+    "an impossible key": (["key_bits=77"], "key_bits is 77"),
+    "an unknown setting": (["batchsize=3"], "did you mean"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SETTINGS)
+def test_bad_settings_are_one_clear_line(
+    case: str, invoke: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes, words = BAD_SETTINGS[case]
+    deliveries: list[str] = []
+
+    async def deliver(
+        self: InProcessTransport, sender: str, receiver: str, envelope: bytes
+    ) -> None:
+        deliveries.append(sender)
+
+    monkeypatch.setattr(InProcessTransport, "deliver", deliver)
+    result = invoke(*(part for change in changes for part in ("--set", change)))
+    refused(result, words, tmp_path)
+    assert deliveries == []
+
+
+def refused(result: Result, words: str, folder: Path) -> None:
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line]
+    assert line.startswith("colonnade: ")
+    assert words in line
+    assert "@example.org" not in result.output
+    assert not (folder / "runs").exists()

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import DataError, SettingsError
+from scenarios.scenario import catalog, load
+
+
+def test_the_catalogue_loads_and_is_safe_by_default() -> None:
+    scenarios = catalog()
+    assert "breast-cancer" in [scenario.name for scenario in scenarios]
+    for scenario in scenarios:
+        assert scenario.title
+        assert scenario.training.guard == "strict"
+        assert scenario.encryption.key_bits >= 2048
+
+
+def test_changes_by_full_name_by_short_name_and_for_a_party(scenario_file: Path) -> None:
+    changes = [
+        "training.epochs=9",
+        "batch_size=33",
+        "seed=5",
+        "optimizer=sgd",
+        'parties.bank.categorical=["colour"]',
+        "learning_rate=0.5",
+    ]
+    scenario = load(str(scenario_file), changes)
+    assert (scenario.training.epochs, scenario.training.batch_size, scenario.seed) == (9, 33, 5)
+    assert scenario.training.optimizer == "sgd"
+    assert scenario.feature_parties[0].categorical == ["colour"]
+    assert load(str(scenario_file), changes, seed=6).seed == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("epohs=3", "there is no setting epohs; did you mean epochs?"),
+        (
+            "training.lerning_rate=3",
+            "there is no setting training.lerning_rate; did you mean training.learning_rate?",
+        ),
+        ("epochs=many", "training.epochs: input should be a valid integer, got 'many'"),
+        ("epochs=0", "training.epochs: input should be greater than or equal to 1, got 0"),
+        ("optimizer=newton", "training.optimizer: input should be 'sgd' or 'adam', got 'newton'"),
+        ("epochs", "expected key=value"),
+        ("parties.nobody.csv=x.csv", "there is no party 'nobody'"),
+        ("parties.bank=3", "expected parties.NAME.SETTING=value"),
+        ('parties.bank.function="a:b"', "parties.bank: expected exactly one of csv and function"),
+        ("parties.bank.role=label", "parties.bank: expected label, the column with the outcome"),
+        ("parties.bank.label=y", "parties.bank: expected no label at a feature party"),
+        ("parties.bank.name=telco", "expected party names that differ"),
+        ("parties.bank.name=coordinator", "expected party names that differ"),
+        ("parties.bank.entity=item", "shop holds no ids of entity ['item']"),
+        ("parties.bank.nam=x", "there is no setting parties.bank.nam; did you mean"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(scenario_file: Path, change: str, message: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load(str(scenario_file), [change])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = ", "is not valid TOML"),
+        ('title = "x"', "the setting parties is missing"),
+        (
+            '[[parties]]\nname = "a"\nrole = "label"\ncsv = "a.csv"\nid = "i"\nlabel = "y"',
+            "at least 2",
+        ),
+    ],
+)
+def test_a_broken_file_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=message):
+        load(str(file))
+
+
+def test_an_unknown_name_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no scenario 'brest-cancer'"):
+        load("brest-cancer")
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="UTF-8"):
+        load(str(binary))
+
+
+def test_csv_paths_start_at_the_scenario_file(
+    scenario_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    scenario = load(str(scenario_file))
+    assert scenario.dataset(scenario.label_party).n_rows == 300
+
+
+@pytest.mark.parametrize(
+    "function", ["nowhere:f", "scenarios.bundled:nothing", "scenarios.bundled"]
+)
+def test_a_function_that_cannot_be_found_is_explained(scenario_file: Path, function: str) -> None:
+    scenario = load("breast-cancer", [f"parties.clinic.function={function}"])
+    with pytest.raises(SettingsError, match="cannot be found; expected 'module:name'"):
+        scenario.dataset(scenario.label_party)
+
+
+def test_a_function_must_return_a_table() -> None:
+    scenario = load("breast-cancer", ['parties.clinic.function="builtins:dict"'])
+    with pytest.raises(DataError, match="returned dict; expected a pandas DataFrame"):
+        scenario.dataset(scenario.label_party)
