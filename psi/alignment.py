@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from parties.dataset import PartyDataset
@@ -122,5 +123,5 @@ def intersect(digests: Sequence[Digests]) -> list[NDArray[np.int64]]:
 
 def _distinct(ids: NDArray[np.object_]) -> tuple[IntArray, list[str]]:
     """Return each row's index into the distinct ids, and those ids."""
-    distinct, of_row = np.unique(ids.astype(str), return_inverse=True)
-    return of_row.astype(np.int64), distinct.tolist()
+    of_row, distinct = pd.factorize(ids)
+    return of_row.astype(np.int64), list(distinct)

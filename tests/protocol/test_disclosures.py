@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -39,12 +40,8 @@ def read_by(run: Run, *names: str) -> Iterator[tuple[str, str, Message]]:
 
 def found(needles: Iterable[bytes], messages: Iterable[tuple[str, str, Message]]) -> set[str]:
     """Return the kinds of messages in which any needle occurs."""
-    wanted = set(needles)
-    return {
-        type(message).__name__
-        for _, _, message in messages
-        if any(needle in encode(message) for needle in wanted)
-    }
+    wanted = re.compile(b"|".join(re.escape(needle) for needle in sorted(set(needles))))
+    return {type(message).__name__ for _, _, message in messages if wanted.search(encode(message))}
 
 
 def as_bytes(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> set[bytes]:
