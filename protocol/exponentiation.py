@@ -13,7 +13,8 @@ The numbers are ``gmpy2.mpz`` in use, but nothing here depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from protocol import ledger
 
 MODULAR_MULTIPLICATIONS = "modular multiplications"
 
-_SCALED_BITS = 16
+SCALED_BITS = 16
 _TABLE_BYTES = 8_000_000
 
 
@@ -37,14 +38,8 @@ class FixedBase:
     def __init__(self, base: int, modulus: int, exponent_bits: int) -> None:
         self.modulus = modulus
         self.exponent_bits = exponent_bits
-        self.rows, self.tables = comb_shape(exponent_bits, modulus.bit_length())
-        self.columns = -(-exponent_bits // (self.rows * self.tables))
+        self.rows, self.tables, self.columns = comb_shape(exponent_bits, modulus.bit_length())
         self._table: list[list[int]] = self._precompute(base)
-
-    @property
-    def multiplications(self) -> int:
-        """Modular multiplications of one power, at most."""
-        return self.tables * self.columns + self.columns - 2
 
     def _precompute(self, base: int) -> list[list[int]]:
         """Table ``t`` holds, at index ``s``, the product over bits ``i`` of ``s`` of the base of strip i, table t."""
@@ -71,7 +66,8 @@ class FixedBase:
                     if index:
                         result = result * table[index] % modulus
             results.append(result)
-        ledger.count(MODULAR_MULTIPLICATIONS, len(results) * self.multiplications)
+        each = comb_multiplications(self.exponent_bits, modulus.bit_length())
+        ledger.count(MODULAR_MULTIPLICATIONS, len(results) * each)
         return results
 
     @property
@@ -91,21 +87,29 @@ class FixedBase:
         return chosen
 
 
-def comb_shape(exponent_bits: int, modulus_bits: int) -> tuple[int, int]:
-    """Return the (rows, tables) with the fewest multiplications a power and a table under 8 MB."""
+@lru_cache
+def comb_shape(exponent_bits: int, modulus_bits: int) -> tuple[int, int, int]:
+    """Return the comb's rows, tables and columns: the fewest multiplications with a table under 8 MB."""
 
-    def cost(shape: tuple[int, int]) -> int:
-        rows, tables = shape
-        columns = -(-exponent_bits // (rows * tables))
+    def cost(shape: tuple[int, int, int]) -> int:
+        _, tables, columns = shape
         return tables * columns + columns
 
-    shapes = [
-        (rows, tables)
-        for rows in range(1, 13)
-        for tables in range(1, 17)
-        if tables * 2**rows * modulus_bits // 8 <= _TABLE_BYTES
-    ]
-    return min(shapes, key=cost)
+    return min(
+        (
+            (rows, tables, -(-exponent_bits // (rows * tables)))
+            for rows in range(1, 13)
+            for tables in range(1, 17)
+            if tables * 2**rows * modulus_bits // 8 <= _TABLE_BYTES
+        ),
+        key=cost,
+    )
+
+
+def comb_multiplications(exponent_bits: int, modulus_bits: int) -> int:
+    """Return the modular multiplications of one power from a table, at most."""
+    _, tables, columns = comb_shape(exponent_bits, modulus_bits)
+    return tables * columns + columns - 2
 
 
 def subset_products(values: Sequence[int], modulus: int) -> list[int]:
@@ -123,18 +127,18 @@ def column_products(values: Sequence[int], matrix: NDArray[np.int16], modulus: i
     ``-2^15``: its plane is inverted once a column, and zeros stay free.
     """
     n_rows, n_columns = matrix.shape
-    planes = (matrix.view(np.uint16)[:, :, None] >> np.arange(_SCALED_BITS, dtype=np.uint16)) & 1
+    planes = (matrix.view(np.uint16)[:, :, None] >> np.arange(SCALED_BITS, dtype=np.uint16)) & 1
     products = binary_products(
-        values, planes.reshape(n_rows, n_columns * _SCALED_BITS).astype(bool), modulus
+        values, planes.reshape(n_rows, n_columns * SCALED_BITS).astype(bool), modulus
     )
     results = []
     for column in range(n_columns):
-        *magnitudes, sign = products[column * _SCALED_BITS : (column + 1) * _SCALED_BITS]
+        *magnitudes, sign = products[column * SCALED_BITS : (column + 1) * SCALED_BITS]
         result = pow(sign, -1, modulus)
         for plane in reversed(magnitudes):
             result = result * result % modulus * plane % modulus
         results.append(result)
-    ledger.count(MODULAR_MULTIPLICATIONS, n_columns * 2 * (_SCALED_BITS - 1))
+    ledger.count(MODULAR_MULTIPLICATIONS, n_columns * 2 * (SCALED_BITS - 1))
     return results
 
 
@@ -154,12 +158,22 @@ def indicator_products(
 
 def binary_products(values: Sequence[int], chosen: NDArray[np.bool_], modulus: int) -> list[int]:
     """Return ``prod of values[i] over rows i with chosen[i, j]`` for each column ``j`` of a 0/1 matrix."""
-    n_rows, n_columns = chosen.shape
-    by_rows, row_group = min((rows_cost(n_rows, n_columns, g), g) for g in range(1, 13))
-    by_columns, column_group = min((columns_cost(n_rows, n_columns, g), g) for g in range(1, 15))
+    by_rows, row_group = _cheapest(rows_cost, chosen.shape)
+    by_columns, column_group = _cheapest(columns_cost, chosen.shape)
     if by_rows <= by_columns:
         return _products_by_rows(values, chosen, modulus, row_group)
     return _products_by_columns(values, chosen, modulus, column_group)
+
+
+def product_cost(n_rows: int, n_columns: int) -> int:
+    """Return the modular multiplications of a binary product by the cheaper method, at most."""
+    shape = (n_rows, n_columns)
+    return min(_cheapest(rows_cost, shape)[0], _cheapest(columns_cost, shape)[0])
+
+
+def _cheapest(cost: Callable[[int, int, int], int], shape: tuple[int, int]) -> tuple[int, int]:
+    """Return the least cost over all group sizes, and that size."""
+    return min((cost(*shape, group), group) for group in range(1, 15))
 
 
 def rows_cost(n_rows: int, n_columns: int, group: int) -> int:
@@ -175,34 +189,35 @@ def columns_cost(n_rows: int, n_columns: int, group: int) -> int:
 def _products_by_rows(
     values: Sequence[int], chosen: NDArray[np.bool_], modulus: int, group: int
 ) -> list[int]:
-    indices = _group_indices(chosen, group)
-    products = [1] * chosen.shape[1]
-    for number, lookups in enumerate(indices.tolist()):
-        table = subset_products(values[number * group : (number + 1) * group], modulus)
+    products, multiplications = [1] * chosen.shape[1], 0
+    for start in range(0, len(values), group):
+        members = values[start : start + group]
+        table = subset_products(members, modulus)
+        indices = _as_integers(chosen[start : start + group])
         products = [
             product * table[index] % modulus if index else product
-            for product, index in zip(products, lookups, strict=True)
+            for product, index in zip(products, indices.tolist(), strict=True)
         ]
-    tables = len(indices) * (2**group - group - 1)
-    ledger.count(MODULAR_MULTIPLICATIONS, tables + int(np.count_nonzero(indices)))
+        multiplications += len(table) - len(members) - 1 + int(np.count_nonzero(indices))
+    ledger.count(MODULAR_MULTIPLICATIONS, multiplications)
     return products
 
 
 def _products_by_columns(
     values: Sequence[int], chosen: NDArray[np.bool_], modulus: int, group: int
 ) -> list[int]:
-    indices = _group_indices(chosen.T, group)
     products: list[int] = []
-    for lookups in indices.tolist():
-        buckets = [1] * 2**group
-        for value, index in zip(values, lookups, strict=True):
+    multiplications = 0
+    for start in range(0, chosen.shape[1], group):
+        indices = _as_integers(chosen[:, start : start + group].T)
+        buckets = [1] * 2 ** min(group, chosen.shape[1] - start)
+        for value, index in zip(values, indices.tolist(), strict=True):
             if index:
                 buckets[index] = buckets[index] * value % modulus
+        multiplications += int(np.count_nonzero(indices)) + 2 * len(buckets)
         products += _fold(buckets, modulus)
-    ledger.count(
-        MODULAR_MULTIPLICATIONS, int(np.count_nonzero(indices)) + len(indices) * 2 ** (group + 1)
-    )
-    return products[: chosen.shape[1]]
+    ledger.count(MODULAR_MULTIPLICATIONS, multiplications)
+    return products
 
 
 def _fold(buckets: list[int], modulus: int) -> list[int]:
@@ -219,12 +234,6 @@ def _fold(buckets: list[int], modulus: int) -> list[int]:
     return products[::-1]
 
 
-def _group_indices(chosen: NDArray[np.bool_], group: int) -> NDArray[np.int64]:
-    """Read each run of ``group`` rows of a 0/1 matrix as one integer a column: (n_groups, n_columns)."""
-    n_rows, n_columns = chosen.shape
-    n_groups = -(-n_rows // group)
-    indices = np.zeros((n_groups, n_columns), dtype=np.int64)
-    for offset in range(group):
-        rows = chosen[offset::group]
-        indices[: len(rows)] |= rows.astype(np.int64) << offset
-    return indices
+def _as_integers(bits: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Read each column of a few rows of bits as one integer, the first row lowest."""
+    return bits.T.astype(np.int64) @ (1 << np.arange(len(bits)))

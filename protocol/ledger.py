@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -92,6 +92,24 @@ def count(quantity: str, number: int) -> None:
     ledger = _current.get()
     if ledger is not None:
         ledger.add(quantity, number)
+
+
+def apart(
+    work: Callable[..., Result], *arguments: object
+) -> tuple[Result, Counter[tuple[str, str]]]:
+    """Do work on another core, where no role runs; return what was counted beside the result."""
+    ledger = Ledger("")
+    token = _current.set(ledger)
+    try:
+        return work(*arguments), ledger.counts
+    finally:
+        _current.reset(token)
+
+
+def merge(counts: Counter[tuple[str, str]]) -> None:
+    """Charge the running party for what was counted apart."""
+    for (_, quantity), number in counts.items():
+        count(quantity, number)
 
 
 @coroutine

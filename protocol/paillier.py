@@ -1,4 +1,4 @@
-"""Paillier keys, encrypted vectors, packing and masks. The only file that imports phe or gmpy2.
+"""Paillier keys, encrypted vectors, packing and masks. Only this file and ring.py import phe or gmpy2.
 
 Notation: public modulus ``n = p q``; a ciphertext of ``m`` is ``(1 + m n) r_n mod n^2`` with
 ``r_n`` an n-th power (Paillier, EUROCRYPT 1999, with generator ``1 + n`` as in phe). Multiplying
@@ -31,14 +31,11 @@ from phe.paillier import PaillierPrivateKey, PaillierPublicKey
 from parties.features import FixedPointMatrix
 from protocol import ledger
 from protocol.errors import GuardError, LayoutError, RemoteProtocolError, SettingsError
-from protocol.exponentiation import (
-    MODULAR_MULTIPLICATIONS,
-    FixedBase,
-    column_products,
-    indicator_products,
-)
+from protocol.native import open_ring
+from protocol.ring import Elements, Ring
 
 SECURE_KEY_BITS = 2048
+MEMORY_BUDGET = 256_000_000
 _SMALLEST_KEY_BITS = 256
 
 
@@ -55,6 +52,11 @@ class PublicKey:
         if n % 2 == 0 or gmpy2.is_power(n) or gmpy2.is_prime(n):
             raise RemoteProtocolError("the announced public key is not a product of two odd primes")
         return cls(mpz(n))
+
+    @cached_property
+    def ring(self) -> Ring:
+        """Arithmetic modulo n^2, on the fastest path this machine has."""
+        return open_ring(int(self.n))
 
     @cached_property
     def n_squared(self) -> mpz:
@@ -128,32 +130,41 @@ class PrivateKey:
         """The same key as phe's own class."""
         return PaillierPrivateKey(self.public_key.phe, int(self.p), int(self.q))
 
+    @cached_property
+    def rings(self) -> tuple[Ring, Ring]:
+        """Arithmetic modulo p^2 and q^2."""
+        return open_ring(int(self.p)), open_ring(int(self.q))
+
     def decrypt(self, encrypted: EncryptedVector) -> list[int]:
         """Return the plaintexts as residues in [0, n)."""
-        from_p = self._decrypt_modulo(encrypted.values, self.p)
-        from_q = self._decrypt_modulo(encrypted.values, self.q)
+        ciphertexts = encrypted.integers()
+        ledger.count("decryptions", len(ciphertexts))
+        return self._join(*(self._decrypt_modulo(ciphertexts, ring) for ring in self.rings))
+
+    def _decrypt_modulo(self, ciphertexts: Sequence[mpz], ring: Ring) -> list[mpz]:
+        """Return plaintexts modulo one prime: L(c^(p-1) mod p^2) / L((1 + n)^(p-1) mod p^2)."""
+        prime, square = mpz(ring.root), mpz(ring.modulus)
+        reduced = ring.elements([ciphertext % square for ciphertext in ciphertexts])
+        # (1 + n)^(p-1) = 1 + (p-1) n mod p^2, so its L is (p-1) q = -q mod p.
+        correction = gmpy2.invert(-self.public_key.n // prime, prime)
+        powers = ring.power(reduced, ring.root - 1)
+        return [quotient * correction % prime for quotient in ring.quotients(powers)]
+
+    def _join(self, from_p: Sequence[mpz], from_q: Sequence[mpz]) -> list[int]:
+        """Return the residues modulo n with the given ones modulo p and q (Chinese remainder theorem)."""
         p_inverse = gmpy2.invert(self.p, self.q)
-        ledger.count("decryptions", len(encrypted))
         return [
             int(a + self.p * ((b - a) * p_inverse % self.q))
             for a, b in zip(from_p, from_q, strict=True)
         ]
 
-    def _decrypt_modulo(self, values: Sequence[mpz], prime: mpz) -> list[mpz]:
-        """Return plaintexts modulo one prime: L(c^(p-1) mod p^2) / L((1 + n)^(p-1) mod p^2)."""
-        square = prime * prime
-        powers = gmpy2.powmod_base_list([value % square for value in values], prime - 1, square)
-        # (1 + n)^(p-1) = 1 + (p-1) n mod p^2, so its L is (p-1) q = -q mod p.
-        correction = gmpy2.invert(-self.public_key.n // prime, prime)
-        return [(power - 1) // prime * correction % prime for power in powers]
-
 
 @dataclass(frozen=True, eq=False)
 class EncryptedVector:
-    """Ciphertexts under one public key. ``len`` is their number."""
+    """Ciphertexts under one public key, as elements of its ring. ``len`` is their number."""
 
     public_key: PublicKey
-    values: list[mpz]
+    values: Elements
 
     def __len__(self) -> int:
         return len(self.values)
@@ -162,43 +173,39 @@ class EncryptedVector:
         """Add plaintexts entry by entry."""
         if self.public_key != other.public_key or len(self) != len(other):
             raise ValueError("encrypted vectors to add need one key and one length")
-        modulus = self.public_key.n_squared
-        ledger.count(MODULAR_MULTIPLICATIONS, len(self))
         return EncryptedVector(
-            self.public_key,
-            [a * b % modulus for a, b in zip(self.values, other.values, strict=True)],
+            self.public_key, self.public_key.ring.multiply(self.values, other.values)
         )
 
     def take(self, entries: NDArray[np.int64]) -> EncryptedVector:
         """Return the ciphertexts at the given entries."""
-        return EncryptedVector(self.public_key, [self.values[entry] for entry in entries])
+        return EncryptedVector(self.public_key, self.values[entries])
+
+    def integers(self) -> list[mpz]:
+        """Return the ciphertexts as numbers below n^2."""
+        return [mpz(integer) for integer in self.public_key.ring.integers(self.values)]
 
     def to_bytes(self) -> bytes:
         """Return the ciphertexts one after another, little-endian, ``ciphertext_bytes`` each."""
-        width = self.public_key.ciphertext_bytes
-        return b"".join(value.to_bytes(width, "little") for value in self.values)
+        return self.public_key.ring.write(self.values, self.public_key.ciphertext_bytes)
 
     @classmethod
     def from_bytes(cls, public_key: PublicKey, data: bytes, *, sender: str) -> EncryptedVector:
         """Take ciphertexts from the other side.
 
-        Raises RemoteProtocolError unless each lies in (0, n^2) and is invertible: the product over
-        a matrix has to invert, and a common factor with n would give away the key.
+        Raises RemoteProtocolError unless each lies in (0, n^2) and is invertible: the product over a matrix has
+        to invert, and a common factor with n would give away the key.
         """
         width = public_key.ciphertext_bytes
         if len(data) % width:
             raise RemoteProtocolError(
                 f"{sender} sent {len(data)} bytes where ciphertexts of {width} bytes were expected"
             )
-        values = [
-            mpz.from_bytes(data[start : start + width], byteorder="little")
-            for start in range(0, len(data), width)
-        ]
-        product = mpz(1)
-        for value in values:
-            product = product * value % public_key.n
-        in_range = all(0 < value < public_key.n_squared for value in values)
-        if not in_range or gmpy2.gcd(product, public_key.n) != 1:
+        try:
+            values = public_key.ring.read(data, width)
+        except ValueError:
+            values = None
+        if values is None or gmpy2.gcd(public_key.ring.product(values), public_key.n) != 1:
             raise RemoteProtocolError(
                 f"{sender} sent a number that is not a ciphertext of this key"
             )
@@ -208,50 +215,71 @@ class EncryptedVector:
 class Encryptor:
     """Encrypts under one public key, for recipients who lack the private key.
 
-    Draws its own ``h = (-x^2)^n``, never accepted from the key holder, and keeps a table of its
-    powers (under 8 MB) for as many rounds as it lives.
+    Draws its own ``h = (-x^2)^n``, never accepted from the key holder; a table of its powers (under 8 MB) is kept for
+    the rounds to come.
     """
 
     def __init__(self, public_key: PublicKey) -> None:
         self.public_key = public_key
-        x = _draw_unit(public_key.n)
-        h = gmpy2.powmod(-x * x, public_key.n, public_key.n_squared)
-        self._powers = FixedBase(h, public_key.n_squared, public_key.bits // 2)
+        self._h = _draw_hiding_base(public_key)
 
     def encrypt(self, integers: Sequence[int]) -> EncryptedVector:
         """Encrypt signed integers, each below n / 2 in size; raises LayoutError otherwise."""
-        n, modulus = self.public_key.n, self.public_key.n_squared
+        n, ring = self.public_key.n, self.public_key.ring
         plaintexts = [1 + self.public_key.residue(integer) * n for integer in integers]
-        hiding = self._powers.powers(
-            secrets.token_bytes(len(plaintexts) * self._powers.exponent_bytes)
-        )
+        bits, exponents = _draw_exponents(self.public_key, len(plaintexts))
+        hiding = ring.fixed_base_powers(self._h, bits, exponents)
         ledger.count("encryptions", len(plaintexts))
-        ledger.count(MODULAR_MULTIPLICATIONS, len(plaintexts))
+        return EncryptedVector(self.public_key, ring.multiply(hiding, ring.elements(plaintexts)))
+
+
+class KeyHolderEncryptor:
+    """Encrypts as :class:`Encryptor` does, for whoever knows p and q: the powers modulo p^2 and q^2 apart."""
+
+    def __init__(self, private_key: PrivateKey) -> None:
+        self.private_key = private_key
+        self.public_key = private_key.public_key
+        self._h = _draw_hiding_base(self.public_key)
+
+    def encrypt(self, integers: Sequence[int]) -> EncryptedVector:
+        """Encrypt signed integers, each below n / 2 in size; raises LayoutError otherwise."""
+        n, ring = self.public_key.n, self.public_key.ring
+        plaintexts = [1 + self.public_key.residue(integer) * n for integer in integers]
+        bits, exponents = _draw_exponents(self.public_key, len(plaintexts))
+        from_p, from_q = (
+            half.integers(half.fixed_base_powers(self._h % half.modulus, bits, exponents))
+            for half in self.private_key.rings
+        )
+        p_squared, q_squared = (mpz(half.modulus) for half in self.private_key.rings)
+        p_inverse = gmpy2.invert(p_squared, q_squared)
+        hiding = [
+            a + p_squared * ((b - a) * p_inverse % q_squared)
+            for a, b in zip(from_p, from_q, strict=True)
+        ]
+        ledger.count("encryptions", len(plaintexts))
         return EncryptedVector(
-            self.public_key, [a * b % modulus for a, b in zip(plaintexts, hiding, strict=True)]
+            self.public_key, ring.multiply(ring.elements(hiding), ring.elements(plaintexts))
         )
 
 
-def transposed_product(matrix: FixedPointMatrix, encrypted: EncryptedVector) -> EncryptedVector:
+def transposed_product(
+    matrix: FixedPointMatrix, encrypted: EncryptedVector, memory_budget: int = MEMORY_BUDGET
+) -> EncryptedVector:
     """Return the encrypted ``X^T m`` in the matrix' raw integers, one ciphertext a column.
 
-    ``matrix`` is (n_rows, n_columns), ``encrypted`` (n_rows,). The results are *not* randomised
-    anew: who can see the inputs could test guesses at a column. Mask them before they leave.
+    ``matrix`` is (n_rows, n_columns), ``encrypted`` (n_rows,), ``memory_budget`` in bytes bounds the working memory.
+    The results are *not* randomised anew: who can see the inputs could test guesses at a column. Mask them before
+    they leave.
     """
     if matrix.n_rows != len(encrypted):
         raise ValueError("the matrix needs one row for each ciphertext")
-    modulus = encrypted.public_key.n_squared
-    if not len(encrypted):
-        return EncryptedVector(encrypted.public_key, [mpz(1)] * matrix.n_columns)
+    ring = encrypted.public_key.ring
     by_column = matrix.indicators.tocsc()
-    rows_of_column = [
-        by_column.indices[start:stop].tolist()
-        for start, stop in zip(by_column.indptr[:-1], by_column.indptr[1:], strict=True)
-    ]
-    ledger.count("products", matrix.scaled.size + int(by_column.nnz))
-    scaled = column_products(encrypted.values, matrix.scaled, modulus)
-    indicators = indicator_products(encrypted.values, rows_of_column, modulus)
-    return EncryptedVector(encrypted.public_key, scaled + indicators)
+    starts, rows = (index.astype(np.int64) for index in (by_column.indptr, by_column.indices))
+    ledger.count("products", matrix.scaled.size + len(rows))
+    scaled = ring.column_products(encrypted.values, matrix.scaled, memory_budget)
+    indicators = ring.indicator_products(encrypted.values, starts, rows)
+    return EncryptedVector(encrypted.public_key, np.concatenate([scaled, indicators]))
 
 
 @dataclass(frozen=True)
@@ -281,14 +309,13 @@ class SlotLayout:
 
     def pack(self, encrypted: EncryptedVector) -> EncryptedVector:
         """Move ciphertexts into the slots of as few as possible, first entry in the lowest slot."""
-        modulus, packed = encrypted.public_key.n_squared, []
-        for start in range(0, len(encrypted), self.slots):
-            *lower, total = encrypted.values[start : start + self.slots]
-            for value in reversed(lower):
-                total = gmpy2.powmod(total, 1 << self.width, modulus) * value % modulus
-            packed.append(total)
-        shifted = len(encrypted) - len(packed)
-        ledger.count(MODULAR_MULTIPLICATIONS, shifted * (self.width + 1))
+        ring, values = encrypted.public_key.ring, encrypted.values
+        packed = values[:0]
+        for slot in reversed(range(min(self.slots, len(values)))):
+            lower = values[slot :: self.slots]
+            # The last ciphertext may have fewer slots: it joins once its highest one is reached.
+            shifted = ring.multiply(ring.power(packed, 1 << self.width), lower[: len(packed)])
+            packed = np.concatenate([shifted, lower[len(packed) :]])
         return EncryptedVector(encrypted.public_key, packed)
 
     def unpack(self, packed: Sequence[int], number: int) -> list[int]:
@@ -320,17 +347,12 @@ class Masks:
 
     def apply(self, encrypted: EncryptedVector) -> EncryptedVector:
         """Add the masks and randomise at full size by ``rho^n``, hiding towards the key holder."""
-        n, modulus = self.public_key.n, self.public_key.n_squared
-        units = [_draw_unit(n) for _ in self.values]
-        hiding = gmpy2.powmod_base_list(units, n, modulus)
+        n, ring = self.public_key.n, self.public_key.ring
+        units = ring.elements([_draw_unit(n) for _ in self.values])
+        hiding = ring.multiply(ring.power(units, int(n)), encrypted.values)
+        masks = ring.elements([1 + mask * n for mask in self.values])
         ledger.count("masks", len(self.values))
-        return EncryptedVector(
-            self.public_key,
-            [
-                value * (1 + mask * n) % modulus * power % modulus
-                for value, mask, power in zip(encrypted.values, self.values, hiding, strict=True)
-            ],
-        )
+        return EncryptedVector(self.public_key, ring.multiply(hiding, masks))
 
     def remove(self, opened: Sequence[int]) -> list[int]:
         """Return the signed plaintexts below opened residues; raises RemoteProtocolError on a wrong number."""
@@ -373,3 +395,15 @@ def _draw_unit(n: mpz) -> mpz:
         unit = mpz(secrets.randbelow(int(n)))
         if gmpy2.gcd(unit, n) == 1:
             return unit
+
+
+def _draw_hiding_base(public_key: PublicKey) -> int:
+    """Draw ``h = (-x^2)^n``, whose powers hide plaintexts from all who lack the key."""
+    x = _draw_unit(public_key.n)
+    return int(gmpy2.powmod(-x * x, public_key.n, public_key.n_squared))
+
+
+def _draw_exponents(public_key: PublicKey, number: int) -> tuple[int, bytes]:
+    """Draw exponents of half the key's bits; return those bits, and the exponents in whole bytes each."""
+    bits = public_key.bits // 2
+    return bits, secrets.token_bytes(number * -(-bits // 8))

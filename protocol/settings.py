@@ -21,11 +21,17 @@ class Settings(BaseModel):
 
 
 class EncryptionSettings(Settings):
-    """The Paillier key (``key_bits`` is the size of n) and the numbers it carries."""
+    """The Paillier key (``key_bits`` is the size of n), the numbers it carries, and the machine's share in it.
+
+    ``n_jobs`` is joblib's: cores to use, -1 for all. ``memory_budget`` bounds the working memory of a matrix product,
+    in megabytes.
+    """
 
     key_bits: int = 2048
     insecure_key: bool = False
     residual_bits: Annotated[int, Field(ge=16, le=24)] = 20
+    n_jobs: int = -1
+    memory_budget: Annotated[int, Field(ge=1)] = 256
 
 
 class SplitSettings(Settings):

@@ -283,7 +283,8 @@ async def _receive_gradient(
     encrypted = EncryptedVector.from_bytes(public_key, received.values.data, sender=label)
     _check_length(len(encrypted), rows.n_rows, label)
 
-    gradient = transposed_product(rows, encrypted).take(columns)
+    memory_budget = 1_000_000 * settings.encryption.memory_budget
+    gradient = transposed_product(rows, encrypted, memory_budget).take(columns)
     largest = max(HIGHEST, -LOWEST) * 2**settings.encryption.residual_bits * n_samples
     layout = SlotLayout.for_bound(largest, public_key)
     packed = layout.pack(gradient)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from joblib import parallel_config
 
 from parties.dataset import PartyDataset
 from protocol.channel import Channel, Member, Roster
@@ -117,7 +118,8 @@ def run(
         **{name: feature_party(channels[name], scenario, datasets[name]) for name in features},
     }
     ledgers = {name: channel.ledger for name, channel in channels.items()}
-    results = asyncio.run(transport.run(roles, ledgers))
+    with parallel_config(n_jobs=scenario.encryption.n_jobs):
+        results = asyncio.run(transport.run(roles, ledgers))
     return Run(
         scenario=scenario,
         datasets=datasets,

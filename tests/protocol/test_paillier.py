@@ -13,6 +13,7 @@ from protocol.errors import GuardError, LayoutError, RemoteProtocolError, Settin
 from protocol.paillier import (
     EncryptedVector,
     Encryptor,
+    KeyHolderEncryptor,
     Masks,
     PrivateKey,
     PublicKey,
@@ -24,6 +25,23 @@ from protocol.paillier import (
 @pytest.fixture(scope="module")
 def encryptor(insecure_test_key: PrivateKey) -> Encryptor:
     return Encryptor(insecure_test_key.public_key)
+
+
+def test_the_key_holder_encrypts_alike(insecure_test_key: PrivateKey) -> None:
+    holder, integers = KeyHolderEncryptor(insecure_test_key), extremes(insecure_test_key)
+    encrypted = holder.encrypt(integers)
+    assert opened(insecure_test_key, encrypted) == integers
+    assert len(set(holder.encrypt([5] * 40).integers())) == 40
+    # h^r with the same r as an encryptor without the factors computes it.
+    n_squared = insecure_test_key.public_key.n_squared
+    n = insecure_test_key.public_key.n
+    hiding = [
+        value * gmpy2.invert(1 + integer * n, n_squared) % n_squared
+        for value, integer in zip(encrypted.integers(), integers, strict=True)
+    ]
+    assert all(value != 1 for value in hiding)
+    order = (insecure_test_key.p - 1) * (insecure_test_key.q - 1) // 2
+    assert {gmpy2.powmod(value, order, n_squared) for value in hiding} == {1}
 
 
 def opened(key: PrivateKey, encrypted: EncryptedVector) -> list[int]:
@@ -64,7 +82,7 @@ def test_what_we_encrypt_phe_decrypts(insecure_test_key: PrivateKey, encryptor: 
     integers = extremes(insecure_test_key)
     encrypted = encryptor.encrypt(integers)
     n = int(insecure_test_key.public_key.n)
-    decrypted = [insecure_test_key.phe.raw_decrypt(int(value)) for value in encrypted.values]
+    decrypted = [insecure_test_key.phe.raw_decrypt(int(value)) for value in encrypted.integers()]
     assert decrypted == [integer % n for integer in integers]
     assert opened(insecure_test_key, encrypted) == integers
 
@@ -76,20 +94,22 @@ def test_what_phe_encrypts_we_decrypt(insecure_test_key: PrivateKey) -> None:
         gmpy2.mpz(public_key.phe.raw_encrypt(int(public_key.residue(integer))))
         for integer in integers
     ]
-    assert opened(insecure_test_key, EncryptedVector(public_key, values)) == integers
+    assert (
+        opened(insecure_test_key, EncryptedVector(public_key, public_key.ring.elements(values)))
+        == integers
+    )
     assert isinstance(public_key.phe, phe.PaillierPublicKey)
 
 
 def test_equal_plaintexts_never_give_equal_ciphertexts(encryptor: Encryptor) -> None:
-    encrypted = [*encryptor.encrypt([5] * 50).values, *encryptor.encrypt([5] * 50).values]
+    encrypted = encryptor.encrypt([5] * 50).integers() + encryptor.encrypt([5] * 50).integers()
     assert len(set(encrypted)) == 100
     assert all(value % encryptor.public_key.n != 1 for value in encrypted)
 
 
 def test_each_encryptor_draws_its_own_base(insecure_test_key: PrivateKey) -> None:
     first, second = (Encryptor(insecure_test_key.public_key) for _ in range(2))
-    one = (1).to_bytes(first._powers.exponent_bytes, "little")
-    assert first._powers.powers(one) != second._powers.powers(one)
+    assert first._h != second._h
 
 
 def test_a_plaintext_of_half_n_is_refused(encryptor: Encryptor) -> None:
@@ -118,7 +138,7 @@ def test_bytes_round_trip(encryptor: Encryptor) -> None:
     data = encrypted.to_bytes()
     assert len(data) == 3 * encryptor.public_key.ciphertext_bytes == 3 * 128
     again = EncryptedVector.from_bytes(encryptor.public_key, data, sender="bank")
-    assert again.values == encrypted.values
+    assert again.integers() == encrypted.integers()
 
 
 def test_numbers_that_are_no_ciphertexts_are_refused(insecure_test_key: PrivateKey) -> None:
@@ -217,7 +237,7 @@ def test_masks_hide_and_come_off(insecure_test_key: PrivateKey, encryptor: Encry
     assert not {int(residue) for residue in residues} & {
         integer % int(encryptor.public_key.n) for integer in integers
     }
-    assert set(masked.values).isdisjoint(encrypted.values)
+    assert set(masked.integers()).isdisjoint(encrypted.integers())
     with pytest.raises(RemoteProtocolError, match="opened 1 numbers where 7"):
         masks.remove(residues[:1])
 
@@ -225,9 +245,9 @@ def test_masks_hide_and_come_off(insecure_test_key: PrivateKey, encryptor: Encry
 def test_masking_randomises_at_full_size(insecure_test_key: PrivateKey) -> None:
     """The randomness the key holder extracts from equal ciphertexts differs each time and is no power of one base."""
     key = insecure_test_key.public_key
-    trivial = EncryptedVector(key, [gmpy2.mpz(1)] * 30)
+    trivial = EncryptedVector(key, key.ring.elements([1] * 30))
     masked = Masks.draw(key, 30).apply(trivial)
-    parts = [value % key.n for value in masked.values]  # rho^n mod n, free of the plaintext
+    parts = [value % key.n for value in masked.integers()]  # rho^n mod n, free of the plaintext
     assert len(set(parts)) == 30
     # Uniform units are squares modulo p half of the time; powers of one h would nearly all be alike.
     squares = sum(gmpy2.legendre(part, insecure_test_key.p) == 1 for part in parts)

@@ -1,0 +1,275 @@
+"""Vectors of integers modulo a square, and the few operations on them that everything else is made of.
+
+A :class:`Ring` works modulo ``root ** 2``: with ``root = n`` for ciphertexts, with ``root = p`` or ``q`` for the key
+holder. :class:`PureRing` uses gmpy2 and is always there; :class:`protocol.native.NativeRing` uses the compiled
+kernel where it was built and the processor has the instructions. Both give the same numbers.
+
+Elements are a numpy array with one row (or one object) an element, so that they can be sliced and joined; what
+stands in it is the ring's own affair. Large tasks are split over cores through joblib: ``n_jobs`` is joblib's own
+setting, and so a user's own back end (Dask, Ray) can take over.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Literal
+
+import gmpy2
+import numpy as np
+from gmpy2 import mpz
+from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import NDArray
+
+from protocol import exponentiation, ledger
+from protocol.exponentiation import (
+    MODULAR_MULTIPLICATIONS,
+    SCALED_BITS,
+    FixedBase,
+    comb_multiplications,
+    product_cost,
+)
+
+Elements = NDArray[Any]
+IntArray = NDArray[np.int64]
+Matrix = NDArray[np.int16]
+Preference = Literal["threads", "processes"]
+
+
+class Ring(ABC):
+    """Integers modulo ``root ** 2``. The methods that start with an underscore do one core's share."""
+
+    path: str
+    share: int  # multiplications worth handing to another core
+    prefers: Preference = "threads"  # what reaches that core
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+        self.modulus = root * root
+        self.width = -(-self.modulus.bit_length() // 8)  # bytes of an integer below the modulus
+
+    @abstractmethod
+    def read(self, data: bytes, width: int) -> Elements:
+        """Take little-endian integers of ``width`` bytes each; raises ValueError beyond the modulus."""
+
+    @abstractmethod
+    def write(self, elements: Elements, width: int) -> bytes:
+        """Return little-endian integers of ``width`` bytes each."""
+
+    @abstractmethod
+    def multiply(self, a: Elements, b: Elements) -> Elements:
+        """Multiply element by element; ``b`` may have one element for all of ``a``."""
+
+    @abstractmethod
+    def quotients(self, elements: Elements) -> list[int]:
+        """Return ``x // root`` of each element: of ``1 + m root`` that is ``m``."""
+
+    @abstractmethod
+    def _power(self, elements: Elements, exponent: int) -> Elements: ...
+
+    @abstractmethod
+    def _fixed_base_powers(self, base: int, exponent_bits: int, exponents: bytes) -> Elements: ...
+
+    @abstractmethod
+    def _column_products(self, elements: Elements, matrix: Matrix) -> Elements: ...
+
+    @abstractmethod
+    def _indicator_products(
+        self, elements: Elements, starts: IntArray, rows: IntArray
+    ) -> Elements: ...
+
+    def elements(self, integers: Sequence[int]) -> Elements:
+        """Take integers below the modulus."""
+        data = b"".join(int(integer).to_bytes(self.width, "little") for integer in integers)
+        return self.read(data, self.width)
+
+    def integers(self, elements: Elements) -> list[int]:
+        """Return the elements as integers below the modulus."""
+        data = self.write(elements, self.width)
+        return [
+            int.from_bytes(data[start : start + self.width], "little")
+            for start in range(0, len(data), self.width)
+        ]
+
+    def product(self, elements: Elements) -> int:
+        """Return the product of all elements."""
+        while len(elements) > 1:
+            half = len(elements) // 2
+            pairs = self.multiply(elements[:half], elements[half : 2 * half])
+            elements = np.concatenate([pairs, elements[2 * half :]])
+        return self.integers(elements)[0] if len(elements) else 1
+
+    def inverses(self, elements: Elements) -> Elements:
+        """Return the inverse of each element, by one inversion and three multiplications each (Montgomery 1987)."""
+        if len(elements) <= 1:
+            return self.elements([pow(i, -1, self.modulus) for i in self.integers(elements)])
+        half = len(elements) // 2
+        a, b, rest = elements[:half], elements[half : 2 * half], elements[2 * half :]
+        inverted = self.inverses(np.concatenate([self.multiply(a, b), rest]))
+        of_pairs = inverted[:half]
+        return np.concatenate(
+            [self.multiply(of_pairs, b), self.multiply(of_pairs, a), inverted[half:]]
+        )
+
+    def power(self, elements: Elements, exponent: int) -> Elements:
+        """Raise every element to one exponent."""
+        workers = self._workers(len(elements) * exponent.bit_length())
+        tasks = [(elements[part], exponent) for part in _split(len(elements), workers)]
+        # Powers with one exponent leave Python's lock even where nothing else does.
+        return np.concatenate(self._spread(self._power, tasks, prefers="threads"))
+
+    def fixed_base_powers(self, base: int, exponent_bits: int, exponents: bytes) -> Elements:
+        """Raise one base to many exponents, little-endian integers of whole bytes each, from a table."""
+        width = -(-exponent_bits // 8)
+        number = len(exponents) // width
+        workers = self._workers(
+            number * comb_multiplications(exponent_bits, self.modulus.bit_length())
+        )
+        tasks = [
+            (base, exponent_bits, exponents[part.start * width : part.stop * width])
+            for part in _split(number, workers)
+        ]
+        return np.concatenate(self._spread(self._fixed_base_powers, tasks, self.prefers))
+
+    def column_products(self, elements: Elements, matrix: Matrix, memory_budget: int) -> Elements:
+        """Return ``prod_i elements[i] ** matrix[i, j]`` for each column ``j`` of (n_rows, n_columns).
+
+        Goes through the matrix in blocks of rows whose working memory is at most ``memory_budget`` bytes (see
+        :func:`block_rows`), or a single row's. Cores share a block by columns or by rows, whichever costs less.
+        """
+        n_rows, n_columns = matrix.shape
+        if not matrix.size:
+            return self.elements([1] * n_columns)
+        block = block_rows(n_columns, memory_budget)
+        result = None
+        for start in range(0, n_rows, block):
+            rows = slice(start, start + block)
+            part = self._shared_products(elements[rows], matrix[rows])
+            result = part if result is None else self.multiply(result, part)
+        assert result is not None
+        return result
+
+    def _shared_products(self, elements: Elements, matrix: Matrix) -> Elements:
+        n_rows, n_columns = matrix.shape
+        planes = n_columns * SCALED_BITS
+        workers = self._workers(product_cost(n_rows, planes))
+        by_columns = product_cost(n_rows, -(-planes // workers))
+        by_rows = product_cost(-(-n_rows // workers), planes) + 2 * planes
+        if by_columns <= by_rows:
+            parts = _split(n_columns, workers)
+            tasks = [(elements, np.ascontiguousarray(matrix[:, part])) for part in parts]
+            return np.concatenate(self._spread(self._column_products, tasks, self.prefers))
+        tasks = [(elements[part], matrix[part]) for part in _split(n_rows, workers)]
+        result, *others = self._spread(self._column_products, tasks, self.prefers)
+        for other in others:
+            result = self.multiply(result, other)
+        return result
+
+    def indicator_products(self, elements: Elements, starts: IntArray, rows: IntArray) -> Elements:
+        """Return the product of the elements at ``rows[starts[j]:starts[j + 1]]`` for each column ``j``."""
+        workers = self._workers(len(rows))
+        shares = np.linspace(0, len(rows), workers + 1)[1:-1]
+        bounds = [0, *np.searchsorted(starts, shares).tolist(), len(starts) - 1]
+        tasks = [
+            (elements, starts[low : high + 1] - starts[low], rows[starts[low] : starts[high]])
+            for low, high in pairwise(bounds)
+        ]
+        return np.concatenate(self._spread(self._indicator_products, tasks, self.prefers))
+
+    def _workers(self, multiplications: int) -> int:
+        """Return how many cores a task is worth: a pool must not cost more than it saves."""
+        jobs: int = effective_n_jobs(None)
+        return max(1, min(jobs, multiplications // self.share))
+
+    def _spread(
+        self,
+        work: Callable[..., Elements],
+        tasks: Sequence[tuple[Any, ...]],
+        prefers: Preference,
+    ) -> list[Elements]:
+        """Do tasks side by side and charge the running party for what the helpers counted."""
+        if len(tasks) == 1:
+            return [work(*tasks[0])]
+        done = Parallel(prefer=prefers)(delayed(ledger.apart)(work, *task) for task in tasks)
+        for _, counts in done:
+            ledger.merge(counts)
+        return [result for result, _ in done]
+
+
+class PureRing(Ring):
+    """Arithmetic by gmpy2. Elements are an object array of ``mpz``, (n_elements,)."""
+
+    path = "gmpy2"
+    share = (
+        40_000  # about 0.15 seconds at 2048 bits: what a process costs to reach, several times over
+    )
+    prefers = "processes"  # loops over Python objects hold the lock
+
+    def read(self, data: bytes, width: int) -> Elements:
+        """Take little-endian integers of ``width`` bytes each; raises ValueError beyond the modulus."""
+        integers = [
+            mpz.from_bytes(data[start : start + width], byteorder="little")
+            for start in range(0, len(data), width)
+        ]
+        if any(integer >= self.modulus for integer in integers):
+            raise ValueError("an integer is not below the modulus")
+        return _objects(integers)
+
+    def write(self, elements: Elements, width: int) -> bytes:
+        """Return little-endian integers of ``width`` bytes each."""
+        return b"".join(element.to_bytes(width, "little") for element in elements)
+
+    def multiply(self, a: Elements, b: Elements) -> Elements:
+        """Multiply element by element; ``b`` may have one element for all of ``a``."""
+        ledger.count(MODULAR_MULTIPLICATIONS, len(a))
+        return np.asarray(a * b % self.modulus, dtype=object)
+
+    def quotients(self, elements: Elements) -> list[int]:
+        """Return ``x // root`` of each element: of ``1 + m root`` that is ``m``."""
+        return [int(element // self.root) for element in elements]
+
+    def _power(self, elements: Elements, exponent: int) -> Elements:
+        ledger.count(MODULAR_MULTIPLICATIONS, len(elements) * exponent.bit_length())
+        return _objects(gmpy2.powmod_base_list(elements.tolist(), exponent, self.modulus))
+
+    def _fixed_base_powers(self, base: int, exponent_bits: int, exponents: bytes) -> Elements:
+        return _objects(_fixed_base(base, self.modulus, exponent_bits).powers(exponents))
+
+    def _column_products(self, elements: Elements, matrix: Matrix) -> Elements:
+        return _objects(exponentiation.column_products(elements.tolist(), matrix, self.modulus))
+
+    def _indicator_products(self, elements: Elements, starts: IntArray, rows: IntArray) -> Elements:
+        columns = (
+            [part.tolist() for part in np.split(rows, starts[1:-1])] if len(starts) > 1 else []
+        )
+        return _objects(exponentiation.indicator_products(elements.tolist(), columns, self.modulus))
+
+
+def block_rows(n_columns: int, memory_budget: int) -> int:
+    """Return how many rows of a matrix are worked on at a time.
+
+    A row needs, for each column, 16 bit planes of two bytes while they are cut and one byte once they are, and at
+    most 8 bytes of table index for each of them: ``16 * (2 + 1 + 8)`` bytes.
+    """
+    return max(1, memory_budget // (SCALED_BITS * 11 * max(1, n_columns)))
+
+
+@lru_cache(maxsize=8)
+def _fixed_base(base: int, modulus: int, exponent_bits: int) -> FixedBase:
+    """Return a table of powers, kept for the rounds to come; a helper process makes its own once."""
+    return FixedBase(mpz(base), mpz(modulus), exponent_bits)
+
+
+def _objects(integers: Sequence[int]) -> Elements:
+    """Make an object array of integers; numpy, left to itself, would look for digits in them."""
+    elements = np.empty(len(integers), dtype=object)
+    elements[:] = integers
+    return elements
+
+
+def _split(number: int, workers: int) -> list[slice]:
+    """Cut ``number`` things into nearly equal runs, one a worker, none of them empty if it can be."""
+    bounds = np.linspace(0, number, max(1, min(workers, number)) + 1).astype(int).tolist()
+    return [slice(low, high) for low, high in pairwise(bounds)]
