@@ -1,11 +1,14 @@
-"""The command line: ``colonnade run``, ``colonnade scenarios``."""
+"""The command line: ``colonnade run``, ``colonnade scenarios``, ``colonnade doctor``."""
 
 from __future__ import annotations
 
+import platform
 from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
 
 import click
+from joblib import effective_n_jobs
 from rich import box
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from protocol.errors import ColonnadeError
+from protocol.native import choose_path
 from scenarios import baselines, run_folder, runner
 from scenarios.scenario import catalog, load
 
@@ -54,6 +58,19 @@ def list_scenarios() -> None:
         table.add_row(
             scenario.name, parties, f"{scenario.title}\n[dim]{scenario.description}[/dim]"
         )
+    Console().print(table)
+
+
+@main.command("doctor")
+def show_machine() -> None:
+    """Say which arithmetic this machine takes, on how many cores, and with which libraries."""
+    path, why = choose_path()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_row("arithmetic", f"{path}: {why}")
+    table.add_row("cores", str(effective_n_jobs(-1)))
+    table.add_row("python", platform.python_version())
+    for library in ("colonnade", "phe", "gmpy2", "numpy", "pandas", "scikit-learn", "joblib"):
+        table.add_row(library, version(library))
     Console().print(table)
 
 

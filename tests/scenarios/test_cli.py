@@ -52,6 +52,17 @@ def test_the_list_of_scenarios() -> None:
     assert "breast-cancer" in result.output
 
 
+def test_the_doctor_names_the_arithmetic_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLONNADE_KERNEL", "gmpy2")
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 0
+    assert "gmpy2: COLONNADE_KERNEL asks for it" in result.output
+    monkeypatch.setenv("COLONNADE_KERNEL", "abacus")
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 2
+    assert "COLONNADE_KERNEL is 'abacus'" in result.stderr
+
+
 def break_table(
     tables: Tables, folder: Path, name: str, change: Callable[[pd.DataFrame], object]
 ) -> None:
