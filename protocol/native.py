@@ -83,13 +83,13 @@ class NativeRing(Ring):
     def write(self, elements: Elements, width: int) -> bytes:
         """Return little-endian integers of ``width`` bytes each."""
         data = bytearray(len(elements) * width)
-        self._kernel.store(np.ascontiguousarray(elements), width, data)
+        self._kernel.store(_whole(elements), width, data)
         return bytes(data)
 
     def multiply(self, a: Elements, b: Elements) -> Elements:
         """Multiply element by element; ``b`` may have one element for all of ``a``."""
         products = self._new(len(a))
-        self._kernel.multiply(np.ascontiguousarray(a), np.ascontiguousarray(b), products)
+        self._kernel.multiply(_whole(a), _whole(b), products)
         ledger.count(MODULAR_MULTIPLICATIONS, len(a))
         return products
 
@@ -97,7 +97,7 @@ class NativeRing(Ring):
         """Return ``x // root`` of each element: of ``1 + m root`` that is ``m``."""
         width = -(-self.root.bit_length() // 8)
         data = bytearray(len(elements) * width)
-        self._kernel.high(np.ascontiguousarray(elements), width, data)
+        self._kernel.high(_whole(elements), width, data)
         return [
             int.from_bytes(data[start : start + width], "little")
             for start in range(0, len(data), width)
@@ -105,7 +105,7 @@ class NativeRing(Ring):
 
     def _power(self, elements: Elements, exponent: int) -> Elements:
         powers = self._new(len(elements))
-        self._kernel.power(np.ascontiguousarray(elements), _little_endian(exponent), powers)
+        self._kernel.power(_whole(elements), _little_endian(exponent), powers)
         ledger.count(MODULAR_MULTIPLICATIONS, len(elements) * exponent.bit_length())
         return powers
 
@@ -120,17 +120,15 @@ class NativeRing(Ring):
     def _column_products(self, elements: Elements, matrix: Matrix) -> Elements:
         n_rows, n_columns = matrix.shape
         magnitudes, signs = self._new(n_columns), self._new(n_columns)
-        matrix = np.ascontiguousarray(matrix)
-        self._kernel.dense(
-            np.ascontiguousarray(elements), matrix, n_rows, n_columns, magnitudes, signs
-        )
+        matrix = _whole(matrix)
+        self._kernel.dense(_whole(elements), matrix, n_rows, n_columns, magnitudes, signs)
         cost = product_cost(n_rows, n_columns * SCALED_BITS) + n_columns * 2 * SCALED_BITS
         ledger.count(MODULAR_MULTIPLICATIONS, cost)
         return self.multiply(magnitudes, self.inverses(signs))
 
     def _indicator_products(self, elements: Elements, starts: IntArray, rows: IntArray) -> Elements:
         products = self._new(len(starts) - 1)
-        self._kernel.sparse(np.ascontiguousarray(elements), starts, rows, len(products), products)
+        self._kernel.sparse(_whole(elements), _whole(starts), _whole(rows), len(products), products)
         ledger.count(MODULAR_MULTIPLICATIONS, len(rows))
         return products
 
@@ -141,6 +139,11 @@ def _fixed_base(root: int, path: str, base: int, exponent_bits: int) -> Any:
     ring = NativeRing(root, path)
     rows, tables, _ = comb_shape(exponent_bits, ring.modulus.bit_length())
     return _kernel.FixedBase(ring._kernel, ring.elements([base]), exponent_bits, rows, tables)
+
+
+def _whole(array: Elements) -> Elements:
+    """Return an array as the kernel reads it: in one piece, and aligned even if it came from another process."""
+    return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _little_endian(integer: int) -> bytes:
