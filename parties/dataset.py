@@ -30,6 +30,7 @@ class ColumnKind(StrEnum):
 
     NUMERIC = "numeric"
     CATEGORICAL = "categorical"
+    IDENTIFIER = "identifier"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,25 +73,39 @@ class PartyDataset:
         columns: Sequence[str] | None = None,
         numeric: Sequence[str] = (),
         categorical: Sequence[str] = (),
+        id_features: Sequence[str] = (),
     ) -> Self:
         """Check a table and take it over; its index is ignored.
 
         ``ids`` maps an entity type to the column that holds its ids; a feature party, which has no
         ``label``, has exactly one, with no id twice. ``columns`` are the features in order, by
         default all that are neither id nor label. A column declared neither ``numeric`` nor
-        ``categorical`` is numeric where pandas holds numbers or booleans.
+        ``categorical`` is numeric where pandas holds numbers or booleans. Entity types named in
+        ``id_features`` have their ids as a feature too, one 0/1 column an id.
 
         Raises DataError if the table cannot be trained on as it is.
         """
         _check_header(party, list(frame.columns))
-        names = _choose_features(party, list(frame.columns), ids, label, columns)
+        if unknown := sorted(set(id_features) - set(ids)):
+            raise DataError(
+                f"{party}: id_features names {_listed(unknown)}; there are {_listed(ids)}"
+            )
+        if columns is None and set(frame.columns) <= {label, *ids.values()}:
+            columns = ()
+        names = _choose_features(party, list(frame.columns), ids, label, columns, id_features)
         kinds = _choose_kinds(party, {name: frame[name] for name in names}, numeric, categorical)
         if frame.empty:
             raise DataError(f"{party}: the table has no rows; check where it comes from")
         features = {name: _read_feature(party, frame[name], kind) for name, kind in kinds.items()}
+        normalised = {
+            entity: _read_ids(party, frame[column], label) for entity, column in ids.items()
+        }
+        for entity in id_features:
+            features[ids[entity]] = pd.Series(normalised[entity], dtype=object)
+            kinds[ids[entity]] = ColumnKind.IDENTIFIER
         return cls(
             party=party,
-            ids={entity: _read_ids(party, frame[column], label) for entity, column in ids.items()},
+            ids=normalised,
             columns=pd.DataFrame(features),
             kinds=kinds,
             label=None if label is None else _read_label(party, frame[label]),
@@ -107,6 +122,7 @@ class PartyDataset:
         columns: Sequence[str] | None = None,
         numeric: Sequence[str] = (),
         categorical: Sequence[str] = (),
+        id_features: Sequence[str] = (),
     ) -> Self:
         """Read a comma-separated UTF-8 file with a header; the rest is as in :meth:`from_frame`.
 
@@ -121,6 +137,7 @@ class PartyDataset:
             columns=columns,
             numeric=numeric,
             categorical=categorical,
+            id_features=id_features,
         )
 
 
@@ -189,6 +206,7 @@ def _choose_features(
     ids: Mapping[str, str],
     label: str | None,
     columns: Sequence[str] | None,
+    id_features: Sequence[str],
 ) -> list[str]:
     if not ids or (label is None and len(ids) > 1):
         expected = "one id column, as no label is set" if label is None else "an id column"
@@ -200,7 +218,7 @@ def _choose_features(
         if times > 1:
             raise DataError(f"{party}: column {name!r} must be one of id, label, feature, and once")
     features = [name for name in header if name not in reserved] if columns is None else [*columns]
-    if not features:
+    if not features and not id_features:
         raise DataError(f"{party}: no feature columns beside {_listed(reserved)}; add or name some")
     return features
 

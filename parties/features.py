@@ -24,6 +24,7 @@ from parties.errors import DataError
 
 FRACTION_BITS = 12
 LOWEST, HIGHEST = -(8 << FRACTION_BITS), (8 << FRACTION_BITS) - 1
+SQUARE_BITS = 8  # fractional bits of a squared column: 64 * 2^8 still fits 16 bits
 MISSING = "missing"
 
 
@@ -60,14 +61,27 @@ class FixedPointMatrix:
         scaled = self.scaled @ np.ldexp(weights[:n_scaled], -FRACTION_BITS)
         return np.asarray(scaled + self.indicators @ weights[n_scaled:])
 
+    def squares_dot(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the real-valued product of the squared entries with weights ``(n_columns, ...)``."""
+        n_scaled = self.scaled.shape[1]
+        squares = np.square(np.ldexp(self.scaled.astype(np.float64), -FRACTION_BITS))
+        return np.asarray(squares @ weights[:n_scaled] + self.indicators @ weights[n_scaled:])
+
+    def scaled_squares(self) -> Self:
+        """Return the squares of the scaled columns alone, as 16-bit integers with 8 fractional bits."""
+        surplus = 2 * FRACTION_BITS - SQUARE_BITS
+        squares = np.square(self.scaled.astype(np.int64)) + (1 << (surplus - 1)) >> surplus
+        no_indicators = sparse.csr_array(np.zeros((self.n_rows, 0), dtype=np.int8))
+        return type(self)(squares.astype(np.int16), no_indicators, self.clipped)
+
     def transposed_dot(self, integers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the exact sums ``(n_columns, ...)`` of raw columns times integers ``(n_rows, ...)``.
 
         A scaled column counts in units of 2^-12, an indicator in ones. Raises OverflowError if the
         sum over so many rows of so large integers could leave 64 bits.
         """
-        largest = max(int(integers.max(initial=0)), -int(integers.min(initial=0)))
-        bound = self.n_rows * largest * (-LOWEST if self.scaled.size else 1)
+        total = int(np.abs(integers.astype(np.float64)).sum(axis=0).max(initial=0))
+        bound = total * (-LOWEST if self.scaled.size else 1)
         if bound >= 2**63:
             raise OverflowError(
                 f"sums over {self.n_rows} rows could need {bound.bit_length() + 1} bits, expected at "
@@ -88,6 +102,41 @@ class FixedPointMatrix:
         nonzero = self.indicators.indices[self.indicators.data != 0]
         ones = np.bincount(nonzero, minlength=self.indicators.shape[1])
         return np.concatenate([np.count_nonzero(self.scaled, axis=0), ones]).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class ExactMatrix:
+    """The columns of a :class:`FixedPointMatrix` as floats, for plaintext baselines."""
+
+    scaled: NDArray[np.float64]  # (n_rows, n_scaled)
+    indicators: sparse.csr_array[np.int8]  # (n_rows, n_indicators)
+
+    @property
+    def n_columns(self) -> int:
+        """The number of columns, scaled ones and indicators together."""
+        return int(self.scaled.shape[1] + self.indicators.shape[1])
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return the given rows in that order."""
+        return type(self)(self.scaled[rows], self.indicators[rows])
+
+    def dot(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the product ``(n_rows, ...)`` with weights ``(n_columns, ...)``."""
+        n_scaled = self.scaled.shape[1]
+        return np.asarray(self.scaled @ weights[:n_scaled] + self.indicators @ weights[n_scaled:])
+
+    def squares_dot(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the product of the squared entries with weights ``(n_columns, ...)``."""
+        return type(self)(self.scaled**2, self.indicators).dot(weights)
+
+    def transposed_dot(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the product of the transpose with ``values`` (n_rows, ...)."""
+        return np.concatenate([self.scaled.T @ values, self.indicators.T @ values])
+
+    def to_csr(self) -> sparse.csr_array[np.float64]:
+        """Return one sparse matrix, for libraries that take no other."""
+        indicators = self.indicators.astype(np.float64)
+        return sparse.csr_array(sparse.hstack([sparse.csr_array(self.scaled), indicators]))
 
 
 @dataclass(frozen=True)
@@ -140,6 +189,7 @@ class OneHot:
 
     column: str
     categories: tuple[str, ...]
+    identifier: bool = False
     kind: Literal["one-hot"] = "one-hot"
 
     @property
@@ -180,6 +230,13 @@ class FeatureEncoder:
         recipes = [*self._scaled, *self._indicators]
         return tuple(name for recipe in recipes for name in recipe.names)
 
+    @property
+    def identifiers(self) -> NDArray[np.bool_]:
+        """Tell which columns ``(n_columns,)`` stand for one id each."""
+        recipes = [*self._scaled, *self._indicators]
+        are = [isinstance(recipe, OneHot) and recipe.identifier for recipe in recipes]
+        return np.repeat(are, [len(recipe.names) for recipe in recipes]).astype(np.bool_)
+
     def transform(self, dataset: PartyDataset) -> FixedPointMatrix:
         """Return the rows as a fixed-point matrix ``(n_rows, n_columns)``.
 
@@ -192,17 +249,17 @@ class FeatureEncoder:
         clipped = misfits + int(np.count_nonzero(fitting != integers))
         return FixedPointMatrix(fitting.astype(np.int16), indicators, clipped)
 
-    def transform_exact(self, dataset: PartyDataset) -> NDArray[np.float64]:
-        """Return the same columns without fixed point: clipped alike, not rounded, ``(n_rows, n_columns)``.
+    def transform_exact(self, dataset: PartyDataset) -> ExactMatrix:
+        """Return the same columns without fixed point: clipped alike, not rounded.
 
         For plaintext baselines: against a model of these a federated one shows what rounding and
-        encryption cost. Dense, so not for one-hot columns by the thousand. Raises as :meth:`transform`.
+        encryption cost. Raises as :meth:`transform`.
         """
         scaled, indicators, _ = self._apply(dataset)
         clipped = np.clip(
             scaled, np.ldexp(LOWEST, -FRACTION_BITS), np.ldexp(HIGHEST, -FRACTION_BITS)
         )
-        return np.hstack([clipped, indicators.toarray()])
+        return ExactMatrix(clipped, indicators)
 
     def to_json(self) -> dict[str, object]:
         """Return what was learned as plain JSON values, from which it comes back bit for bit."""
@@ -232,7 +289,7 @@ class FeatureEncoder:
     ) -> tuple[NDArray[np.float64], sparse.csr_array[np.int8], int]:
         """Return standard scores, indicators and the number of cells that had to be bent to 0/1."""
         for recipe in self.recipes:
-            expected = ColumnKind("categorical" if isinstance(recipe, OneHot) else "numeric")
+            expected = _kind_of(recipe)
             got = dataset.kinds.get(recipe.column, "missing")
             if got != expected:
                 raise DataError(
@@ -261,11 +318,18 @@ def _one_hot(codes: NDArray[np.int64], widths: list[int]) -> sparse.csr_array[np
     return sparse.csr_array((ones, indices, starts), shape=(len(codes), sum(widths)))
 
 
+def _kind_of(recipe: Recipe) -> ColumnKind:
+    if not isinstance(recipe, OneHot):
+        return ColumnKind.NUMERIC
+    return ColumnKind.IDENTIFIER if recipe.identifier else ColumnKind.CATEGORICAL
+
+
 def _learn(training: PartyDataset, name: str) -> Recipe:
     cells = training.columns[name]
-    if training.kinds[name] is ColumnKind.CATEGORICAL:
+    if training.kinds[name] is not ColumnKind.NUMERIC:
         (categories,) = OneHotEncoder().fit(_named(cells).reshape(-1, 1)).categories_
-        return OneHot(name, tuple(categories.tolist()))
+        identifier = training.kinds[name] is ColumnKind.IDENTIFIER
+        return OneHot(name, tuple(categories.tolist()), identifier)
     values = cells.to_numpy(dtype=np.float64).reshape(-1, 1)
     if np.array_equal(np.unique(values), [0.0, 1.0]):
         return Binary(name, fill=1 if values.mean() > 0.5 else 0)

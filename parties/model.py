@@ -1,21 +1,24 @@
-"""A party's half of the joint logistic model, and the optimizer that moves it.
+"""A party's half of the joint model, and the optimizer that moves it.
 
-Conventions, for one batch of ``n`` samples with labels ``y`` in {0, 1}:
+The model is a factorization machine (Rendle, ICDM 2010); logistic regression is the one with no factors.
+Conventions, for ``n`` samples with labels ``y`` in {0, 1} and ``k`` factors:
 
-- partial logits of one party     ``u = X w`` (the label party adds its bias ``b``)
-- logit                           ``z = sum over parties of u``
-- residual                        ``d = sigmoid(z) - y``
-- loss                            ``mean(log(1 + exp(z)) - y z) + sum over parties of l2 / 2 |w|^2``
-- gradient of one party           ``X^T d / n + l2 w``, of the bias ``sum(d) / n`` (never
-  regularised)
+- one party's parameters     ``w`` (n_columns,) and ``V`` (n_columns, k), kept side by side
+- its latent sums            ``S_p = X V``                                        (n, k)
+- its partial logits         ``u = X w - 1/2 (X * X) (V * V) 1``, plus the bias at the label party
+- logit                      ``z = sum of u + 1/2 |S|^2``, with ``S`` the sum of all parties' latent sums
+- residual                   ``d = sigmoid(z) - y``
+- loss                       ``mean(log(1 + exp(z)) - y z)`` plus each party's ``1/2 sum of l2 * parameters^2``
+- gradient                   of ``w``: ``X^T d / n``;  of ``V``: ``(X^T (d S) - V * (X * X)^T d) / n``;
+                             of the bias: ``sum(d) / n`` (never regularised)
 
-Nothing here knows of other parties or of encryption.
+So parties need only ever exchange sums, however many they are. Nothing here knows of encryption.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,40 +70,81 @@ class Optimizer:
         return -self.learning_rate * unbiased_first / (np.sqrt(unbiased_second) + _EPSILON)
 
 
+class Columns(Protocol):
+    """A matrix of columns (n_rows, n_columns), in fixed point or exact."""
+
+    @property
+    def n_columns(self) -> int:
+        """The number of columns."""
+
+    def dot(self, weights: FloatArray) -> FloatArray:
+        """Return the real-valued product with ``weights`` (n_columns,) or (n_columns, k)."""
+
+    def squares_dot(self, weights: FloatArray) -> FloatArray:
+        """Return the product of the squared entries with ``weights``."""
+
+
 @dataclass
 class LocalModel:
-    """One party's half of the logistic model: its weights and, at the label party, the bias."""
+    """One party's half: ``parameters`` (n_columns, 1 + k), ``l2`` of the same shape, a bias at the label party."""
 
-    weights: FloatArray
+    parameters: FloatArray
     bias: float | None
-    l2: float
+    l2: FloatArray
     optimizer: Optimizer = field(repr=False)
 
     @classmethod
     def initialise(
-        cls, n_columns: int, *, bias: bool, l2: float, optimizer: Optimizer, seed: int, party: str
+        cls, l2: FloatArray, *, bias: bool, optimizer: Optimizer, seed: int, party: str
     ) -> Self:
-        """Draw small random weights from the seed and the party's name.
+        """Draw small random parameters, of the shape of ``l2``, from the seed and the party's name.
 
-        At the label party they must not be zero: then the first residuals would be +-1/2 and
-        every gradient of the first round a plain sum over labels.
+        At the label party they must not be zero: then the first residuals would be +-1/2 and every gradient of the
+        first round a plain sum over labels.
         """
-        drawn = generator(seed, party).normal(0.0, 0.1, n_columns + 1)
-        return cls(drawn[:-1], float(drawn[-1]) if bias else None, l2, replace(optimizer))
+        draw = generator(seed, party)
+        drawn = draw.normal(0.0, 0.1, len(l2) + 1)
+        factors = draw.normal(0.0, 0.1, (len(l2), l2.shape[1] - 1))
+        parameters = np.column_stack([drawn[:-1], factors])
+        return cls(parameters, float(drawn[-1]) if bias else None, l2, replace(optimizer))
 
-    def step(self, weight_gradient: FloatArray, bias_gradient: float = 0.0) -> None:
-        """Move against the batch-mean gradient of the loss, adding this party's L2 term."""
-        gradient = weight_gradient + self.l2 * self.weights
-        if self.bias is None:
-            self.weights = self.weights + self.optimizer.update(gradient)
-        else:
-            update = self.optimizer.update(np.append(gradient, bias_gradient))
-            self.weights = self.weights + update[:-1]
+    @property
+    def weights(self) -> FloatArray:
+        """The weights ``w`` (n_columns,)."""
+        return self.parameters[:, 0]
+
+    @property
+    def factors(self) -> FloatArray:
+        """The factors ``V`` (n_columns, k)."""
+        return self.parameters[:, 1:]
+
+    def partial_logits(self, rows: Columns) -> FloatArray:
+        """Return ``u`` of each row, with the bias if there is one: (n_rows,)."""
+        own_pairs = rows.squares_dot((self.factors**2).sum(axis=1))
+        logits: FloatArray = rows.dot(self.weights) - own_pairs / 2 + (self.bias or 0.0)
+        return logits
+
+    def latent_sums(self, rows: Columns) -> FloatArray:
+        """Return ``S_p`` of each row: (n_rows, k)."""
+        return rows.dot(self.factors)
+
+    def step(self, gradient: FloatArray, bias_gradient: float = 0.0) -> None:
+        """Move against the batch-mean gradient (n_columns, 1 + k), adding this party's L2 term."""
+        gradient = gradient + self.l2 * self.parameters
+        update = self.optimizer.update(np.append(gradient.ravel(), bias_gradient))
+        self.parameters = self.parameters + update[:-1].reshape(gradient.shape)
+        if self.bias is not None:
             self.bias += float(update[-1])
 
     def copy(self) -> Self:
         """Return a snapshot that further steps do not change."""
         return replace(self, optimizer=replace(self.optimizer))
+
+
+def joint_logits(partial_logits: FloatArray, latent_sums: FloatArray) -> FloatArray:
+    """Return ``z`` (n,) from sums over all parties: partial logits (n,) and latent sums (n, k)."""
+    logits: FloatArray = partial_logits + (latent_sums**2).sum(axis=1) / 2
+    return logits
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:

@@ -20,8 +20,8 @@ class Batch:
     """Some samples (rows of the label party) and the entities they are about.
 
     ``entities[party]`` lists that party's aligned rows, each once; ``entity_of[party]``
-    (n_samples,) says which of them a sample is about. A user with many interactions is one entity
-    and many samples.
+    (n_samples,) says which of them a sample is about, -1 where the party does not know it. A user
+    with many interactions is one entity and many samples.
     """
 
     samples: IntArray
@@ -38,22 +38,26 @@ class Batch:
         """
         entities, entity_of = {}, {}
         for party, of_row in positions.items():
-            codes, distinct = pd.factorize(of_row[samples])
-            entity_of[party] = codes.astype(np.int64)
-            entities[party] = np.asarray(distinct, dtype=np.int64)
+            of_sample = of_row[samples]
+            known = of_sample >= 0
+            codes, entities[party] = pd.factorize(of_sample[known])
+            entity_of[party] = np.full(len(samples), -1, dtype=np.int64)
+            entity_of[party][known] = codes
         return cls(samples, entities, entity_of)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def to_samples(self, party: str, values: FloatArray) -> FloatArray:
-        """Expand one value an entity to one a sample."""
-        return values[self.entity_of[party]]
+        """Expand values (n_entities, ...) to (n_samples, ...), zero where the party knows none."""
+        unknown = np.zeros((1, *values.shape[1:]))
+        return np.concatenate([values, unknown])[self.entity_of[party]]
 
     def sum_by_entity(self, party: str, values: IntArray) -> IntArray:
-        """Add up one integer a sample to one an entity, exactly."""
-        sums = np.zeros(len(self.entities[party]), dtype=np.int64)
-        np.add.at(sums, self.entity_of[party], values)
+        """Add up integers (n_samples, ...) to (n_entities, ...), exactly."""
+        known = self.entity_of[party] >= 0
+        sums = np.zeros((len(self.entities[party]), *values.shape[1:]), dtype=np.int64)
+        np.add.at(sums, self.entity_of[party][known], values[known])
         return sums
 
 

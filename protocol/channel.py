@@ -8,6 +8,7 @@ header is authenticated with it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -224,7 +225,7 @@ def _field_types(kind: type[Message]) -> dict[str, Any]:
 
 def _array_writer(dtype: str) -> Callable[[Any], list[object]]:
     def write(array: Any) -> list[object]:
-        return [len(array), np.ascontiguousarray(array, dtype=dtype).tobytes()]
+        return [list(array.shape), np.ascontiguousarray(array, dtype=dtype).tobytes()]
 
     return write
 
@@ -232,11 +233,17 @@ def _array_writer(dtype: str) -> Callable[[Any], list[object]]:
 def _array_reader(dtype: str) -> Callable[[Any, str], Any]:
     def read(value: object, kind: str) -> Any:
         match value:
-            case [int(length), bytes(data)] if len(data) == length * np.dtype(dtype).itemsize:
-                return np.frombuffer(data, dtype=dtype)
+            case [[*shape], bytes(data)] if _holds(shape, len(data) // 8) and len(data) % 8 == 0:
+                return np.frombuffer(data, dtype=dtype).reshape(shape)
         raise _malformed(kind)
 
     return read
+
+
+def _holds(shape: list[object], number: int) -> bool:
+    """Whether one or two dimensions are those of ``number`` entries."""
+    sizes = [size for size in shape if type(size) is int and 0 <= size < 2**32]
+    return len(sizes) == len(shape) in (1, 2) and math.prod(sizes) == number
 
 
 def _number_reader(number: type[Ciphertexts] | type[Residues]) -> Callable[[Any, str], Any]:

@@ -10,6 +10,7 @@ alignment             BlindingKey            label -> feature parties        (se
 alignment             BlindedIds             data parties -> coordinator
 alignment             SharedPositions        coordinator -> data parties
 training              BatchPlan              label -> feature parties        (sealed)
+training              ColumnScale            feature parties -> label        (sealed)
 training              Schedule               label -> coordinator
 each round            PartialLogits          feature parties -> label        (sealed)
 each round            EncryptedResiduals     label -> feature parties        (sealed)
@@ -180,6 +181,17 @@ class BatchPlan(Message):
 
 
 @dataclass(frozen=True, eq=False)
+class ColumnScale(Message):
+    """Whether any of the sender's columns is other than 0/1: how wide the slots towards it must be."""
+
+    senders = frozenset({Role.FEATURE})
+    receivers = frozenset({Role.LABEL})
+    discloses = "whether the sender has any column that is not 0/1"
+
+    scaled: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Schedule(Message):
     """How many rounds an epoch has, and epochs at most."""
 
@@ -196,35 +208,47 @@ class Schedule(Message):
 
 @dataclass(frozen=True, eq=False)
 class PartialLogits(Message):
-    """The sender's ``X w`` for the entities asked for, in their order."""
+    """The sender's partial logits (n,) and latent sums (n, k) for the entities asked for, in their order."""
 
     senders = frozenset({Role.FEATURE})
     receivers = frozenset({Role.LABEL})
     discloses = (
-        "the sender's partial logit of each entity, from which, over many rounds, the label party can "
+        "the sender's partial logit and latent sums of each entity, from which, over many rounds, the label party can "
         "reconstruct the Gram matrix of the sender's rows (disclosure 'open' and 'none')"
     )
 
     values: FloatArray
+    latent_sums: FloatArray
 
     def __post_init__(self) -> None:
-        _require(bool(np.all(np.isfinite(self.values))), "finite partial logits")
+        _require(
+            self.values.ndim == 1
+            and self.latent_sums.shape[:1] == self.values.shape
+            and self.latent_sums.ndim == 2
+            and bool(np.all(np.isfinite(self.values)))
+            and bool(np.all(np.isfinite(self.latent_sums))),
+            "finite partial logits and latent sums, one row an entity",
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class EncryptedResiduals(Message):
-    """Fixed-point residuals, added up by entity, encrypted under the coordinator's key."""
+    """Fixed-point residuals and their products with latent sums, added up by entity, under the coordinator's key.
+
+    ``alone`` carries the residuals once more by themselves, where the receiver needs them (protocol/gradients.py).
+    """
 
     senders = frozenset({Role.LABEL})
     receivers = frozenset({Role.FEATURE})
     discloses = "nothing without the private key"
 
     values: Ciphertexts
+    alone: Ciphertexts
 
 
 @dataclass(frozen=True, eq=False)
 class PlainResiduals(Message):
-    """Fixed-point residuals, added up by entity, in the clear: only under ``disclosure = "none"``."""
+    """Fixed-point residuals and products (n_entities, 1 + k) in the clear: only under ``disclosure = "none"``."""
 
     senders = frozenset({Role.LABEL})
     receivers = frozenset({Role.FEATURE})

@@ -282,6 +282,13 @@ def transposed_product(
     return EncryptedVector(encrypted.public_key, np.concatenate([scaled, indicators]))
 
 
+def concatenate(vectors: Sequence[EncryptedVector]) -> EncryptedVector:
+    """Join encrypted vectors, at least one, under one key."""
+    return EncryptedVector(
+        vectors[0].public_key, np.concatenate([vector.values for vector in vectors])
+    )
+
+
 @dataclass(frozen=True)
 class SlotLayout:
     """How several signed integers stand side by side in one plaintext.
@@ -306,6 +313,10 @@ class SlotLayout:
                 "use smaller batches, fewer fractional bits or a larger key"
             )
         return cls(width, slots)
+
+    def join(self, integers: Sequence[int]) -> int:
+        """Return one signed plaintext with the given integers in its slots, the first in the lowest."""
+        return sum(integer << (slot * self.width) for slot, integer in enumerate(integers))
 
     def pack(self, encrypted: EncryptedVector) -> EncryptedVector:
         """Move ciphertexts into the slots of as few as possible, first entry in the lowest slot."""

@@ -1,7 +1,7 @@
 """Joint prediction: the label party learns the logits of the rows it asks for (disclosures ``open`` and ``none``).
 
 step 1  label -> feature parties    ScoreRequest     which of their aligned rows
-step 2  feature parties -> label    PartialLogits    one value an entity
+step 2  feature parties -> label    PartialLogits    partial logit and latent sums of each
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from parties.features import FixedPointMatrix
-from parties.model import LocalModel
+from parties.model import LocalModel, joint_logits
 from protocol import ledger
 from protocol.batches import Batch
 from protocol.channel import Channel
@@ -23,22 +23,26 @@ async def request_logits(
     """Label party: return the joint logit of each sample in ``rows``; ``matrix`` is its whole table."""
     for party in channel.roster.features:
         await channel.send(party, ScoreRequest(rows.entities[party]))
-    return await collect_logits(channel, model, matrix, rows)
+    logits, _ = await collect_logits(channel, model, matrix, rows)
+    return logits
 
 
 async def collect_logits(
     channel: Channel, model: LocalModel, matrix: FixedPointMatrix, rows: Batch
-) -> FloatArray:
-    """Label party: add the partial logits that the feature parties are about to send to its own."""
-    logits = partial_logits(model, matrix.take(rows.samples))
+) -> tuple[FloatArray, FloatArray]:
+    """Label party: return the logits and all parties' latent sums of ``rows``, once the others have sent theirs."""
+    own = matrix.take(rows.samples)
+    logits, latent_sums = model.partial_logits(own), model.latent_sums(own)
     for party in channel.roster.features:
         theirs = await channel.receive(party, PartialLogits)
-        if len(theirs.values) != len(rows.entities[party]):
+        expected = (len(rows.entities[party]), latent_sums.shape[1])
+        if theirs.latent_sums.shape != expected:
             raise RemoteProtocolError(
-                f"{party} sent {len(theirs.values)} partial logits where {len(rows.entities[party])} were expected"
+                f"{party} sent {theirs.latent_sums.shape} latent sums where {expected} were expected"
             )
         logits = logits + rows.to_samples(party, theirs.values)
-    return logits
+        latent_sums = latent_sums + rows.to_samples(party, theirs.latent_sums)
+    return joint_logits(logits, latent_sums), latent_sums
 
 
 async def answer_logits(channel: Channel, model: LocalModel, matrix: FixedPointMatrix) -> None:
@@ -50,13 +54,9 @@ async def answer_logits(channel: Channel, model: LocalModel, matrix: FixedPointM
 
 
 async def send_logits(channel: Channel, model: LocalModel, rows: FixedPointMatrix) -> None:
-    """Feature party: send the partial logit of each of ``rows`` to the label party."""
-    await channel.send(channel.roster.label, PartialLogits(partial_logits(model, rows)))
-
-
-def partial_logits(model: LocalModel, matrix: FixedPointMatrix) -> FloatArray:
-    """Return one party's ``X w``, with its bias if it has one: (n_rows,)."""
-    return matrix.dot(model.weights) + (model.bias or 0.0)
+    """Feature party: send the partial logit and latent sums of each of ``rows`` to the label party."""
+    message = PartialLogits(model.partial_logits(rows), model.latent_sums(rows))
+    await channel.send(channel.roster.label, message)
 
 
 def check_positions(positions: IntArray, n_rows: int, *, sender: str) -> None:

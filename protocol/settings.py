@@ -10,6 +10,8 @@ from parties.model import Optimizer, OptimizerName
 
 Disclosure = Literal["open", "none"]
 Guard = Literal["strict", "warn"]
+ModelName = Literal["logistic", "factorization-machine"]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -44,22 +46,34 @@ class SplitSettings(Settings):
 class TrainingSettings(Settings):
     """The joint optimisation.
 
+    ``l2`` weighs columns, ``l2_ids`` one-hot ids, ``l2_factors`` all factors. ``latent_bound`` is the declared size of
+    residual times latent sum, to which larger ones are clipped.
     ``batch_size`` is the least rows of a batch: an epoch has as many equal batches as fit, and the
     same ones each time. ``patience`` is the epochs without a better validation loss after which
     training stops.
     """
 
+    model: ModelName = "logistic"
+    factors: Annotated[int, Field(ge=1, le=256)] = 4
     disclosure: Disclosure = "open"
     epochs: Annotated[int, Field(ge=1)] = 30
     batch_size: Annotated[int, Field(ge=1)] = 256
     optimizer: OptimizerName = "adam"
     learning_rate: Positive = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-3
+    l2: NotNegative = 1e-3
+    l2_ids: NotNegative = 1e-3
+    l2_factors: NotNegative = 1e-3
+    latent_bound: Annotated[int, Field(ge=1, le=1024)] = 16
     patience: Annotated[int, Field(ge=1)] = 5
     guard: Guard = "strict"
     guard_ratio: Annotated[int, Field(ge=1)] = 8
     min_support: Annotated[int, Field(ge=1)] = 3
+
+    @property
+    def n_factors(self) -> int:
+        """The factors of the model: none if it is logistic."""
+        return self.factors if self.model == "factorization-machine" else 0
 
     def new_optimizer(self) -> Optimizer:
         """Return a fresh optimizer as these settings name it."""

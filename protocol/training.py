@@ -1,16 +1,17 @@
 """The training conversation: one function a role, in lockstep. Read a round from top to bottom.
 
-    step 1  coordinator -> data parties    PublicKeyAnnouncement
-    step 2  label -> feature parties       BatchPlan          the same batches in every epoch
-            label -> coordinator           Schedule
+    step 1  coordinator -> data parties     PublicKeyAnnouncement
+    step 2  label -> feature parties        BatchPlan           the same batches in every epoch
+            feature parties -> label        ColumnScale         how wide the slots must be
+            label -> coordinator            Schedule
     each round, for one batch:
-    step 3  feature parties -> label       PartialLogits      u = X w, one row an entity
-    step 4  label -> feature parties       EncryptedResiduals d = sigmoid(z) - y in fixed point,
-    summed by entity step 5  feature parties -> coordinator MaskedGradients    X^T d by products of
-    ciphertexts, packed, masked step 6  coordinator -> feature parties OpenedGradients    decrypted,
-    still masked each epoch: step 7  label <-> feature parties      ScoreRequest, PartialLogits
-    on the validation rows step 8  label -> everyone              EpochEnd           keep this
-    model? go on?
+    step 3  feature parties -> label        PartialLogits       u and S (parties/model.py), by entity
+    step 4  label -> feature parties        EncryptedResiduals  [d | d S], summed by entity
+    step 5  feature parties -> coordinator  MaskedGradients     X^T [d | d S], packed and masked
+    step 6  coordinator -> feature parties  OpenedGradients     decrypted, still masked
+    each epoch:
+    step 7  label <-> feature parties       ScoreRequest, PartialLogits    on the validation rows
+    step 8  label -> everyone               EpochEnd            keep this model? go on?
 
 The label party's own gradient needs no encryption: it knows d and its columns. Under ``disclosure =
 "none"`` step 4 sends PlainResiduals and steps 1, 5 and 6 fall away; the integers are the same, so
@@ -26,15 +27,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from parties.dataset import PartyDataset
-from parties.features import HIGHEST, LOWEST, FeatureEncoder, FixedPointMatrix
+from parties.features import FeatureEncoder, FixedPointMatrix
 from parties.model import LocalModel, log_loss, sigmoid
 from protocol.batches import Batch, Split, draw_split
 from protocol.channel import Channel
 from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.gradients import GradientForm, residual_slots
 from protocol.guards import Guard
 from protocol.messages import (
     BatchPlan,
     Ciphertexts,
+    ColumnScale,
     EncryptedResiduals,
     EpochEnd,
     FloatArray,
@@ -52,8 +55,6 @@ from protocol.paillier import (
     Masks,
     PrivateKey,
     PublicKey,
-    SlotLayout,
-    transposed_product,
 )
 from protocol.scoring import (
     answer_logits,
@@ -92,10 +93,14 @@ class TrainedHalf:
 
 @dataclass(frozen=True, eq=False)
 class TrainedLabelParty(TrainedHalf):
-    """The label party's half, its split and the course of training."""
+    """The label party's half, its split and the course of training.
+
+    ``clipped`` counts products of residual and latent sum that were clipped to their bound.
+    """
 
     split: Split
     history: list[Epoch]
+    clipped: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,27 +136,34 @@ async def train_label_party(
     split = draw_split(positions, settings)  # step 2
     for party in channel.roster.features:
         await channel.send(party, _batch_plan(split, party))
+    scaled = {
+        party: (await channel.receive(party, ColumnScale)).scaled
+        for party in channel.roster.features
+    }
     schedule = Schedule(len(split.batches), training.epochs)
     await channel.send(channel.roster.coordinator, schedule)
 
     encoder = FeatureEncoder.fit(dataset, split.training_samples)
     matrix = encoder.transform(dataset)
-    model = _initial_model(settings, channel.name, matrix, bias=True)
-    best_model, best_epoch, history = model.copy(), -1, list[Epoch]()
+    model = initial_model(settings, channel.name, encoder, bias=True)
+    best_model, best_epoch, history, clipped = model.copy(), -1, list[Epoch](), 0
     for epoch in range(training.epochs):
         started, losses = time.perf_counter(), []
         for number, batch in enumerate(split.batches):
-            logits = await collect_logits(channel, model, matrix, batch)  # step 3
+            logits, latent_sums = await collect_logits(channel, model, matrix, batch)  # step 3
             losses.append(log_loss(logits, labels[batch.samples]))
-            residuals = to_fixed_point(
-                sigmoid(logits) - labels[batch.samples], settings.encryption.residual_bits
+            residuals, beyond = residual_slots(
+                sigmoid(logits) - labels[batch.samples], latent_sums, settings
             )
-            await _send_residuals(channel, encryptor, batch, residuals)  # step 4
+            clipped += beyond
+            await _send_residuals(channel, settings, encryptor, batch, residuals, scaled)  # step 4
             own = matrix.take(batch.samples)
-            scale = 2.0**settings.encryption.residual_bits * len(batch)
+            form = GradientForm.of(settings, len(batch), scaled=True)
+            integers = form.in_the_clear(own, residuals, model.factors)
             model.step(
-                to_gradient(own.transposed_dot(residuals), own.fraction_bits, scale),
-                float(residuals.sum()) / scale,
+                form.to_gradient(integers, own.fraction_bits, model.factors),
+                float(residuals[:, 0].sum())
+                / (2.0**settings.encryption.residual_bits * len(batch)),
             )
             progress(epoch * len(split.batches) + number + 1, schedule.rounds * schedule.epochs)
 
@@ -167,7 +179,7 @@ async def train_label_party(
             await channel.send(party, EpochEnd(best, proceed))
         if not proceed:
             break
-    return TrainedLabelParty(best_model, encoder, matrix, split, history)
+    return TrainedLabelParty(best_model, encoder, matrix, split, history, clipped)
 
 
 async def train_feature_party(
@@ -177,6 +189,7 @@ async def train_feature_party(
 
     ``aligned`` says which rows of the own table are shared, in the agreed order; all messages count in it.
     """
+    training = settings.training
     public_key = await _receive_public_key(channel, settings)  # step 1
 
     plan = await channel.receive(channel.roster.label, BatchPlan)  # step 2
@@ -184,24 +197,24 @@ async def train_feature_party(
     encoder = FeatureEncoder.fit(dataset, aligned[np.unique(plan.entities)])
     matrix = encoder.transform(dataset.take(aligned))
     batches = [matrix.take(entities) for entities in plan.batches()]
-    guard = Guard(channel.name, settings.training)
+    guard = Guard(channel.name, training)
     for rows in batches:
         guard.check_batch(rows)
+    scaled = matrix.scaled.shape[1] > 0
+    await channel.send(channel.roster.label, ColumnScale(scaled))
 
-    model = _initial_model(settings, channel.name, matrix, bias=False)
+    model = initial_model(settings, channel.name, encoder, bias=False)
     best_model, opened, withheld = model.copy(), 0, 0
-    for _ in range(settings.training.epochs):
+    for _ in range(training.epochs):
         for rows, n_samples in zip(batches, plan.samples.tolist(), strict=True):
             await send_logits(channel, model, rows)  # step 3
+            form = GradientForm.of(settings, n_samples, scaled=scaled)
             columns = guard.openable(rows)
-            sums = np.zeros(rows.n_columns)
-            sums[columns] = await _receive_gradient(  # steps 4, 5, 6
-                channel, settings, public_key, rows, columns, n_samples
+            model.step(  # steps 4, 5, 6
+                await _receive_gradient(channel, settings, public_key, form, rows, model, columns)
             )
-            scale = 2.0**settings.encryption.residual_bits * n_samples
-            model.step(to_gradient(sums, rows.fraction_bits, scale))
-            opened += len(columns)
-            withheld += rows.n_columns - len(columns)
+            opened += len(columns) * (1 + training.n_factors)
+            withheld += (rows.n_columns - len(columns)) * (1 + training.n_factors)
 
         await answer_logits(channel, model, matrix)  # step 7
         end = await channel.receive(channel.roster.label, EpochEnd)  # step 8
@@ -253,47 +266,58 @@ async def _receive_encryptor(channel: Channel, settings: ProtocolSettings) -> En
 
 
 async def _send_residuals(
-    channel: Channel, encryptor: Encryptor | None, batch: Batch, residuals: IntArray
+    channel: Channel,
+    settings: ProtocolSettings,
+    encryptor: Encryptor | None,
+    batch: Batch,
+    residuals: IntArray,
+    scaled: Mapping[str, bool],
 ) -> None:
-    """Step 4: one number an entity, so that a user with 200 interactions costs one encryption."""
+    """Step 4: one row an entity, so that a user with 200 interactions costs one encryption."""
     for party in channel.roster.features:
         sums = batch.sum_by_entity(party, residuals)
         if encryptor is None:
             await channel.send(party, PlainResiduals(sums))
         else:
-            encrypted = encryptor.encrypt(sums.tolist())
-            await channel.send(party, EncryptedResiduals(_to_wire(encrypted)))
+            form = GradientForm.of(settings, len(batch), scaled=scaled[party])
+            slots, alone = form.encrypt(encryptor, sums)
+            await channel.send(party, EncryptedResiduals(_to_wire(slots), _to_wire(alone)))
 
 
 async def _receive_gradient(
     channel: Channel,
     settings: ProtocolSettings,
     public_key: PublicKey | None,
+    form: GradientForm,
     rows: FixedPointMatrix,
+    model: LocalModel,
     columns: IntArray,
-    n_samples: int,
 ) -> FloatArray:
-    """Steps 4 to 6 at a feature party: the exact integer gradient of the given columns, as floats."""
+    """Steps 4 to 6 at a feature party: its gradient, zero where a column's stays closed."""
     label, coordinator = channel.roster.label, channel.roster.coordinator
     if public_key is None:
         plain = await channel.receive(label, PlainResiduals)
-        _check_length(len(plain.values), rows.n_rows, label)
-        return rows.transposed_dot(plain.values)[columns].astype(np.float64)
-    received = await channel.receive(label, EncryptedResiduals)
-    encrypted = EncryptedVector.from_bytes(public_key, received.values.data, sender=label)
-    _check_length(len(encrypted), rows.n_rows, label)
-
-    memory_budget = 1_000_000 * settings.encryption.memory_budget
-    gradient = transposed_product(rows, encrypted, memory_budget).take(columns)
-    largest = max(HIGHEST, -LOWEST) * 2**settings.encryption.residual_bits * n_samples
-    layout = SlotLayout.for_bound(largest, public_key)
-    packed = layout.pack(gradient)
-    masks = Masks.draw(public_key, len(packed))
-    await channel.send(coordinator, MaskedGradients(_to_wire(masks.apply(packed))))  # step 5
-    opened = await channel.receive(coordinator, OpenedGradients)  # step 6
-    return np.array(
-        layout.unpack(masks.remove(opened.values.integers()), len(columns)), dtype=np.float64
+        _check_length(plain.values.shape, (rows.n_rows, 1 + form.factors), label)
+        integers = form.in_the_clear(rows, plain.values, model.factors)[columns]
+    else:
+        received = await channel.receive(label, EncryptedResiduals)
+        slots, alone = (
+            EncryptedVector.from_bytes(public_key, vector.data, sender=label)
+            for vector in (received.values, received.alone)
+        )
+        expected = rows.n_rows * form.chunks(public_key), rows.n_rows * form.needs_squares
+        _check_length((len(slots), len(alone)), expected, label)
+        memory_budget = 1_000_000 * settings.encryption.memory_budget
+        packed = form.combine(rows, slots, alone, model.factors, columns, memory_budget)
+        masks = Masks.draw(public_key, len(packed))
+        await channel.send(coordinator, MaskedGradients(_to_wire(masks.apply(packed))))  # step 5
+        opened = await channel.receive(coordinator, OpenedGradients)  # step 6
+        integers = form.separate(masks.remove(opened.values.integers()), public_key, len(columns))
+    gradient = np.zeros((rows.n_columns, 1 + form.factors))
+    gradient[columns] = form.to_gradient(
+        integers, rows.fraction_bits[columns], model.factors[columns]
     )
+    return gradient
 
 
 async def _open_gradients(channel: Channel, private_key: PrivateKey, party: str) -> None:
@@ -305,16 +329,15 @@ async def _open_gradients(channel: Channel, private_key: PrivateKey, party: str)
     await channel.send(party, OpenedGradients(opened))
 
 
-def _initial_model(
-    settings: ProtocolSettings, party: str, matrix: FixedPointMatrix, *, bias: bool
+def initial_model(
+    settings: ProtocolSettings, party: str, encoder: FeatureEncoder, *, bias: bool
 ) -> LocalModel:
+    """Return a party's half before the first round: the same for the same seed, party and columns."""
+    training = settings.training
+    l2 = np.full((len(encoder.column_names), 1 + training.n_factors), training.l2_factors)
+    l2[:, 0] = np.where(encoder.identifiers, training.l2_ids, training.l2)
     return LocalModel.initialise(
-        matrix.n_columns,
-        bias=bias,
-        l2=settings.training.l2,
-        optimizer=settings.training.new_optimizer(),
-        seed=settings.seed,
-        party=party,
+        l2, bias=bias, optimizer=training.new_optimizer(), seed=settings.seed, party=party
     )
 
 
@@ -327,20 +350,10 @@ def _batch_plan(split: Split, party: str) -> BatchPlan:
     )
 
 
-def to_fixed_point(values: FloatArray, fraction_bits: int) -> IntArray:
-    """Round to integers at the public scale ``2^-fraction_bits``."""
-    return np.rint(values * 2.0**fraction_bits).astype(np.int64)
-
-
-def to_gradient(sums: FloatArray | IntArray, fraction_bits: IntArray, scale: float) -> FloatArray:
-    """Return the batch mean of ``X^T d`` from its raw integers: columns have ``fraction_bits`` each."""
-    return sums / (scale * 2.0**fraction_bits)
-
-
 def _to_wire(encrypted: EncryptedVector) -> Ciphertexts:
     return Ciphertexts(encrypted.public_key.ciphertext_bytes, encrypted.to_bytes())
 
 
-def _check_length(came: int, expected: int, sender: str) -> None:
+def _check_length(came: tuple[int, ...], expected: tuple[int, ...], sender: str) -> None:
     if came != expected:
         raise RemoteProtocolError(f"{sender} sent {came} residuals where {expected} were expected")

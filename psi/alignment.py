@@ -4,8 +4,7 @@ For one entity type ('user_id'), held by the label party and one or more feature
 
     step 1  label -> feature parties   BlindingKey       a fresh key, sealed
     step 2  everyone -> coordinator    BlindedIds        HMAC of each distinct id, in random order
-    step 3  coordinator -> everyone    SharedPositions   which of them everyone has, in one random
-    order
+    step 3  coordinator -> everyone    SharedPositions   which of them everyone has, in one order
 
 The coordinator lacks the key and cannot try ids; the parties see nobody else's digests. It does
 learn set sizes and overlaps. With the help of any party that has the key it could try ids: it must

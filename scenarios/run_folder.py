@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable
@@ -83,7 +84,7 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
     """Return a run's results as plain JSON values."""
     split = run.label_party.trained.split
     return {
-        "scores": {name: asdict(score) for name, score in comparison.scores.items()},
+        "scores": {name: _finite(asdict(score)) for name, score in comparison.scores.items()},
         "weight_distance_to_pooled": comparison.weight_distance,
         "history": [asdict(epoch) for epoch in run.label_party.trained.history],
         "rows": {
@@ -102,6 +103,7 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
             }
             for name, party in run.feature_parties.items()
         },
+        "latent_products_clipped": run.label_party.trained.clipped,
         "seconds": run.seconds,
         "seconds_per_epoch": run.seconds_per_epoch,
         "peak_memory_bytes": run.peak_memory,
@@ -109,11 +111,17 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
+    """Write what is undefined, such as an AUC of one class, as null: JSON has no NaN."""
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+
+
 def _local_model(half: TrainedHalf) -> dict[str, Any]:
     return {
         "version": 1,
         "columns": list(half.encoder.column_names),
         "weights": half.model.weights.tolist(),
+        "factors": half.model.factors.tolist(),
         "bias": half.model.bias,
         "preprocessing": half.encoder.to_json(),
     }

@@ -26,14 +26,17 @@ class PartySettings(Settings):
     """One data party: its role and where its table comes from.
 
     Exactly one of ``csv`` (a path, relative to the scenario file) and ``function`` (``module:name``, called with
-    ``arguments``, returns a pandas frame). ``entity`` names what the ids stand for; parties with the same one are
-    aligned with each other.
+    ``arguments``, returns a pandas frame). ``entity`` names what the ids in column ``id`` stand for; parties with the
+    same one are aligned with each other. A label party with interactions names several instead, in ``ids``:
+    ``{ user = "user_id", item = "item_id" }``, and in ``id_features`` those whose ids are features of their own.
     """
 
     name: Name
     role: Literal["label", "feature"]
-    id: str
+    id: str | None = None
+    ids: dict[str, str] = Field(default={})
     entity: str = "user"
+    id_features: list[str] = Field(default=[])
     label: str | None = None
     csv: str | None = None
     function: str | None = None
@@ -44,6 +47,12 @@ class PartySettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if (self.id is None) == (not self.ids):
+            raise ValueError("expected exactly one of id and ids")
+        if self.role == "feature" and (self.ids or self.id_features):
+            raise ValueError("expected id and entity at a feature party, not ids or id_features")
+        if strangers := sorted(set(self.id_features) - set(self.columns_by_entity)):
+            raise ValueError(f"id_features names {strangers}; expected entities of ids")
         if (self.csv is None) == (self.function is None):
             raise ValueError("expected exactly one of csv and function")
         if self.role == "label" and self.label is None:
@@ -51,6 +60,11 @@ class PartySettings(Settings):
         if self.role == "feature" and self.label is not None:
             raise ValueError("expected no label at a feature party")
         return self
+
+    @property
+    def columns_by_entity(self) -> dict[str, str]:
+        """The id column of each entity type."""
+        return self.ids if self.id is None else {self.entity: self.id}
 
 
 class Scenario(ProtocolSettings):
@@ -71,7 +85,8 @@ class Scenario(ProtocolSettings):
             )
         if sum(party.role == "label" for party in self.parties) != 1:
             raise ValueError("expected one party with role = 'label', the others with 'feature'")
-        strangers = {party.entity for party in self.parties} - {self.label_party.entity}
+        known = set(self.label_party.columns_by_entity)
+        strangers = {party.entity for party in self.feature_parties} - known
         if strangers:
             raise ValueError(f"{self.label_party.name} holds no ids of entity {sorted(strangers)}")
         return self
@@ -89,11 +104,12 @@ class Scenario(ProtocolSettings):
     def dataset(self, party: PartySettings) -> PartyDataset:
         """Read and check one party's table; raises DataError or SettingsError."""
         declared: dict[str, Any] = {
-            "ids": {party.entity: party.id},
+            "ids": party.columns_by_entity,
             "label": party.label,
             "columns": party.columns,
             "numeric": party.numeric,
             "categorical": party.categorical,
+            "id_features": party.id_features,
         }
         if party.csv is not None:
             return PartyDataset.from_csv(party.name, self.folder / party.csv, **declared)

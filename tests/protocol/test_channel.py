@@ -62,8 +62,9 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 @given(hnp.arrays(np.float64, st.integers(0, 20), elements=finite))
 def test_arrays_round_trip(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
-    again = decode(PartialLogits, encode(PartialLogits(values)))
-    assert again.values.tobytes() == values.tobytes()
+    again = decode(PartialLogits, encode(PartialLogits(values, values.reshape(-1, 1))))
+    assert again.values.tobytes() == again.latent_sums.tobytes() == values.tobytes()
+    assert again.latent_sums.shape == (len(values), 1)
     integers = values.view(np.int64)
     assert (
         decode(ScoreRequest, encode(ScoreRequest(integers))).entities.tolist() == integers.tolist()
@@ -74,7 +75,7 @@ def test_arrays_round_trip(values: np.ndarray[tuple[int], np.dtype[np.float64]])
 def test_other_fields_round_trip(integers: list[int], flag: bool, number: int) -> None:
     residues = Residues.of(integers, 64)
     assert residues.integers() == integers
-    message = EncryptedResiduals(Ciphertexts(64, residues.data))
+    message = EncryptedResiduals(Ciphertexts(64, residues.data), Ciphertexts(8, b""))
     again = decode(EncryptedResiduals, encode(message))
     assert (again.values.width, again.values.data) == (64, residues.data)
     assert ciphertexts(message) == len(integers)
@@ -106,14 +107,21 @@ def test_bytes_nobody_wrote_are_refused_without_a_crash(kind: str, data: bytes) 
         (Schedule, [True, 1]),
         (Schedule, [0, 1]),
         (EpochEnd, [1, True]),
-        (PartialLogits, [[2, bytes(8)]]),
-        (PartialLogits, [[1, np.float64(np.nan).tobytes()]]),
-        (PartialLogits, [bytes(8)]),
-        (EncryptedResiduals, [[0, b""]]),
-        (EncryptedResiduals, [[3, bytes(4)]]),
+        (ScoreRequest, [[[2], bytes(8)]]),
+        (ScoreRequest, [[[True], bytes(8)]]),
+        (ScoreRequest, [[[-1, -1], bytes(8)]]),
+        (ScoreRequest, [[[1, 1, 1], bytes(8)]]),
+        (ScoreRequest, [[[2**40, 0], b""]]),
+        (ScoreRequest, [[[], bytes(8)]]),
+        (ScoreRequest, [bytes(8)]),
+        (PartialLogits, [[[1], np.float64(np.nan).tobytes()], [[1, 0], b""]]),
+        (PartialLogits, [[[1], bytes(8)], [[2, 0], b""]]),
+        (PartialLogits, [[[1], bytes(8)], [[1], bytes(8)]]),
+        (EncryptedResiduals, [[0, b""], [1, b""]]),
+        (EncryptedResiduals, [[1, b""], [3, bytes(4)]]),
         (BlindedIds, ["user", bytes(17)]),
         (BlindingKey, ["user", bytes(31)]),
-        (BatchPlan, [[2, bytes(16)], [1, np.int64(3).tobytes()], [1, np.int64(3).tobytes()]]),
+        (BatchPlan, [[[2], bytes(16)], [[1], np.int64(3).tobytes()], [[1], np.int64(3).tobytes()]]),
     ],
 )
 def test_malformed_messages_are_refused(kind: type[Schedule], fields: list[object]) -> None:
@@ -124,7 +132,7 @@ def test_malformed_messages_are_refused(kind: type[Schedule], fields: list[objec
 def exchange(channels: dict[str, Channel], *, replayed: int = 0) -> list[float]:
     async def talk() -> list[float]:
         for values in ([1.0], [2.0]):
-            await channels["bank"].send("shop", PartialLogits(np.array(values)))
+            await channels["bank"].send("shop", PartialLogits(np.array(values), np.zeros((1, 0))))
         first = await channels["shop"].receive("bank", PartialLogits)
         second = await channels["shop"].receive("bank", PartialLogits)
         return [*first.values.tolist(), *second.values.tolist()]
@@ -146,7 +154,7 @@ def test_what_the_coordinator_relays_it_cannot_read(
     channels: dict[str, Channel], transport: Recorder
 ) -> None:
     exchange(channels)
-    plain = encode(PartialLogits(np.array([1.0])))
+    plain = encode(PartialLogits(np.array([1.0]), np.zeros((1, 0))))
     assert all(plain not in envelope for envelope in transport.envelopes)
     assert np.float64(1.0).tobytes() not in b"".join(transport.envelopes)
 

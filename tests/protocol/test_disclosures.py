@@ -77,7 +77,7 @@ def test_no_message_holds_a_feature_value(recorded: Run, tables: Tables) -> None
         raw = tables[name].drop(columns=["user", "bought", "colour"], errors="ignore")
         exact = half.encoder.transform_exact(recorded.datasets[name])
         fixed = half.matrix.scaled.astype(np.float64) / 2**12
-        values = np.concatenate([raw.to_numpy().ravel(), exact.ravel(), fixed.ravel()])
+        values = np.concatenate([raw.to_numpy().ravel(), exact.scaled.ravel(), fixed.ravel()])
         others = [other for other in everyone(recorded) if other != name]
         assert not found(as_bytes(values), read_by(recorded, *others))
 

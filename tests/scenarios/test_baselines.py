@@ -7,7 +7,8 @@ import pytest
 from sklearn import metrics
 
 from scenarios import baselines, runner
-from scenarios.baselines import ALONE, JOINT, POOLED, SKLEARN, Score, compare
+from scenarios.baselines import ALONE, JOINT, POOLED, SKLEARN, compare
+from scenarios.evaluation import Score
 from scenarios.scenario import Scenario, load
 
 LoadScenario = Callable[..., Scenario]
