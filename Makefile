@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check check-native clean
 
 demo: .venv/installed
 	$(BIN)/colonnade run breast-cancer
@@ -16,7 +16,10 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.venv/installed: pyproject.toml
+check-native: .venv/installed-dev
+	PYTHON=$(BIN)/python tests/native/check.sh
+
+.venv/installed: pyproject.toml setup.py $(wildcard protocol/native/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
@@ -26,4 +29,4 @@ check: .venv/installed-dev
 	@touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build *.egg-info protocol/_kernel.*.so

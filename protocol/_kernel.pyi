@@ -8,9 +8,11 @@ release the lock and may be called from several threads; a ``ValueError`` may le
 written.
 """
 
-from typing import final
+from typing import Any, TypeAlias, final
 
-from typing_extensions import Buffer
+from numpy.typing import NDArray
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[Any]
 
 def paths() -> list[str]:
     """Return the paths this machine can take, fastest first, of "ifma" and "avx2"."""
