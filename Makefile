@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench check-native clean
+.PHONY: demo test check check-native bench clean
 
 demo: .venv/installed
 	$(BIN)/colonnade run breast-cancer
@@ -16,12 +16,16 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The C kernel under sanitizers, and a fuzz target.
+check-native: .venv/installed-dev
+	PYTHON=$(BIN)/python tests/native/check.sh
+
 # Peers are measured where they are installed: pip install sf-heu fate-utils
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m scenarios.bench
 
-.venv/installed: pyproject.toml setup.py
+.venv/installed: pyproject.toml setup.py $(wildcard protocol/native/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
@@ -31,4 +35,4 @@ bench: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build *.egg-info protocol/_kernel.*.so

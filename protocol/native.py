@@ -6,7 +6,6 @@ IFMA) or four (AVX2) pairs at a time. It is built with the package where a C com
 
 from __future__ import annotations
 
-import importlib
 import os
 from functools import lru_cache
 from typing import Any
@@ -25,16 +24,21 @@ from protocol.exponentiation import (
 from protocol.ring import Elements, IntArray, Matrix, PureRing, Ring
 
 try:
-    _kernel: Any = importlib.import_module("protocol._kernel")
+    from protocol import _kernel
 except ImportError:
-    _kernel = None
+    _kernel = None  # type: ignore[assignment]
 
 VARIABLE = "COLONNADE_KERNEL"
 
 
+def built_paths() -> list[str]:
+    """Return the kernel's paths that this machine can run, fastest first: of "ifma" and "avx2"."""
+    return _kernel.paths() if _kernel is not None else []
+
+
 def choose_path() -> tuple[str, str]:
     """Return the path that arithmetic takes here, and why; raises SettingsError if one is forced that cannot run."""
-    built = _kernel.paths() if _kernel is not None else []
+    built = built_paths()
     forced = os.environ.get(VARIABLE)
     if forced and forced not in ("gmpy2", *built):
         can = ", ".join(["gmpy2", *built])

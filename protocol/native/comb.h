@@ -39,33 +39,26 @@ TARGET static Status path_comb_powers(
     const Modulus *modulus, const Comb *comb, const uint8_t *exponents, size_t count, uint64_t *out)
 {
     const size_t limbs = modulus->limbs, table_limbs = limbs << comb->rows;
-    const size_t lookups = comb->columns * comb->tables;
     vec x[2 * MOST_DIGITS], entry[2 * MOST_DIGITS];
 
     for (size_t start = 0; start < count; start += LANES) {
-        const uint64_t *next[LANES];
-        /* One lookup ahead of the arithmetic, since tables are larger than a cache. */
-        for (size_t lookup = 0; lookup <= lookups; lookup++) {
-            const size_t column = comb->columns - 1 - lookup / comb->tables, table = lookup % comb->tables;
-            if (lookup > 1)
-                gather(modulus, entry, next);
-            else if (lookup == 1)
-                gather(modulus, x, next);
-            if (lookup < lookups) {
+        for (size_t column = comb->columns; column-- > 0;)
+            for (size_t table = 0; table < comb->tables; table++) {
+                const uint64_t *source[LANES];
+                const int first = column == comb->columns - 1 && table == 0;
                 for (size_t lane = 0; lane < LANES; lane++) {
                     const size_t own = start + lane < count ? start + lane : start;
                     const uint8_t *exponent = exponents + own * comb->exponent_bytes;
-                    next[lane] = comb->entries + table * table_limbs
+                    source[lane] = comb->entries + table * table_limbs
                         + limbs * comb_index(comb, exponent, table, column);
                 }
-                prefetch(modulus, next);
-            }
-            if (lookup > 1) {
-                if ((lookup - 1) % comb->tables == 0)
+                gather(modulus, first ? x : entry, source);
+                if (first)
+                    continue;
+                if (table == 0)
                     square(modulus, x, x);
                 multiply(modulus, x, x, entry);
             }
-        }
         scatter_block(modulus, out + start * limbs, x, count - start);
     }
     return DONE;

@@ -72,14 +72,12 @@ static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
  *
  *   groups of g rows:     ceil(rows / g) * (ceil(2^g / lanes) + planes / lanes) - planes / lanes
  *   groups of g columns:  ceil(ceil(planes / g) * strips / lanes) * (ceil(rows / strips) + 2^(g+1) - 2g)
- *                         * BUCKET_WEIGHT + planes * (strips - 1) / lanes
+ *                         + planes * (strips - 1) / lanes
  *
  * By rows, every subset of a group is made once, then each plane takes one (the first time, as a copy).
  * By columns, a lane is a group of planes over one of `strips` strips of the rows (so that few groups still
- * fill the lanes): one bucket a row, then the folding; strips of one plane are multiplied together. Taking
- * a bucket apart from its vector and back costs a little more than a plane's product (measured). */
-#define BUCKET_WEIGHT 1.1
-
+ * fill the lanes): one bucket a row, then the folding; strips of one plane are multiplied together. A
+ * product costs the same either way, within measurement. */
 DensePlan plan_dense(size_t lanes, size_t rows, size_t columns)
 {
     const size_t planes = PLANES * columns;
@@ -96,7 +94,7 @@ DensePlan plan_dense(size_t lanes, size_t rows, size_t columns)
         for (size_t g = 1; g <= 10; g++) {
             double batches = (double)divide_up(divide_up(planes, g) * strips, lanes);
             double one = (double)divide_up(rows, strips) + (double)(((size_t)2 << g) - 2 * g);
-            double cost = batches * one * BUCKET_WEIGHT + vectors * (double)(strips - 1);
+            double cost = batches * one + vectors * (double)(strips - 1);
             if (cost < best.cost)
                 best = (DensePlan){0, g, strips, cost};
         }

@@ -313,6 +313,11 @@ TARGET static Status path_sparse(const Modulus *modulus, const uint64_t *element
                     return OUT_OF_RANGE;
                 source[lane] = elements + row * limbs;
                 any = 1;
+                if (share->next < share->stop) {
+                    const size_t coming = (size_t)__atomic_load_n(indices + share->next, __ATOMIC_RELAXED);
+                    if (coming < count)
+                        prefetch(modulus, elements + coming * limbs);
+                }
             }
         }
         if (!any)

@@ -66,12 +66,11 @@ TARGET static void broadcast(const Modulus *modulus, vec *x, const uint64_t *ele
         x[i] = v_all(element[i]);
 }
 
-/* Start fetching elements that the next gather reads. */
-INLINE void prefetch(const Modulus *modulus, const uint64_t *const source[LANES])
+/* Start fetching an element from memory while other arithmetic goes on. */
+INLINE void prefetch(const Modulus *modulus, const uint64_t *element)
 {
-    for (int lane = 0; lane < LANES; lane++)
-        for (size_t i = 0; i < modulus->limbs; i += 8)
-            __builtin_prefetch(source[lane] + i);
+    for (size_t i = 0; i < modulus->limbs; i += 8)
+        __builtin_prefetch(element + i);
 }
 
 /* x -= n in the lanes where x >= n; returns a mask of the other lanes. For digits below 2n. */

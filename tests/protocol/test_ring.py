@@ -19,7 +19,7 @@ from protocol.native import choose_path, open_ring
 from protocol.ring import PureRing, Ring, block_rows
 
 ROOT = int(gmpy2.next_prime(1 << 130) * gmpy2.next_prime(1 << 125))
-PATHS = ["gmpy2", *(native._kernel.paths() if native._kernel else [])]
+PATHS = ["gmpy2", *native.built_paths()]
 
 
 def rings_of(root: int) -> list[Ring]:
