@@ -46,6 +46,7 @@ class PartyDataset:
     columns: pd.DataFrame
     kinds: Mapping[str, ColumnKind]  # in column order
     label: NDArray[np.float64] | None  # 0.0 or 1.0 (n_rows,), at the label party alone
+    time: pd.Series | None = None  # when each row came about (n_rows,): orders rows, is no feature
 
     @property
     def n_rows(self) -> int:
@@ -60,6 +61,7 @@ class PartyDataset:
             columns=self.columns.iloc[rows].reset_index(drop=True),
             kinds=self.kinds,
             label=None if self.label is None else self.label[rows],
+            time=None if self.time is None else self.time.iloc[rows].reset_index(drop=True),
         )
 
     @classmethod
@@ -74,6 +76,7 @@ class PartyDataset:
         numeric: Sequence[str] = (),
         categorical: Sequence[str] = (),
         id_features: Sequence[str] = (),
+        time: str | None = None,
     ) -> Self:
         """Check a table and take it over; its index is ignored.
 
@@ -81,7 +84,8 @@ class PartyDataset:
         ``label``, has exactly one, with no id twice. ``columns`` are the features in order, by
         default all that are neither id nor label. A column declared neither ``numeric`` nor
         ``categorical`` is numeric where pandas holds numbers or booleans. Entity types named in
-        ``id_features`` have their ids as a feature too, one 0/1 column an id.
+        ``id_features`` have their ids as a feature too, one 0/1 column an id. ``time`` names a
+        column that orders rows and is no feature.
 
         Raises DataError if the table cannot be trained on as it is.
         """
@@ -90,8 +94,11 @@ class PartyDataset:
             raise DataError(
                 f"{party}: id_features names {_listed(unknown)}; there are {_listed(ids)}"
             )
-        if columns is None and set(frame.columns) <= {label, *ids.values()}:
-            columns = ()
+        if time is not None and time not in frame:
+            raise DataError(f"{party}: no time column {time!r}; there are {_listed(frame.columns)}")
+        if columns is None:
+            apart = {label, time, *ids.values()}
+            columns = [name for name in frame.columns if name not in apart]
         names = _choose_features(party, list(frame.columns), ids, label, columns, id_features)
         kinds = _choose_kinds(party, {name: frame[name] for name in names}, numeric, categorical)
         if frame.empty:
@@ -109,6 +116,7 @@ class PartyDataset:
             columns=pd.DataFrame(features),
             kinds=kinds,
             label=None if label is None else _read_label(party, frame[label]),
+            time=None if time is None else frame[time].reset_index(drop=True),
         )
 
     @classmethod
@@ -123,6 +131,7 @@ class PartyDataset:
         numeric: Sequence[str] = (),
         categorical: Sequence[str] = (),
         id_features: Sequence[str] = (),
+        time: str | None = None,
     ) -> Self:
         """Read a comma-separated UTF-8 file with a header; the rest is as in :meth:`from_frame`.
 
@@ -138,6 +147,7 @@ class PartyDataset:
             numeric=numeric,
             categorical=categorical,
             id_features=id_features,
+            time=time,
         )
 
 
@@ -205,22 +215,21 @@ def _choose_features(
     header: Sequence[str],
     ids: Mapping[str, str],
     label: str | None,
-    columns: Sequence[str] | None,
+    columns: Sequence[str],
     id_features: Sequence[str],
 ) -> list[str]:
     if not ids or (label is None and len(ids) > 1):
         expected = "one id column, as no label is set" if label is None else "an id column"
         raise DataError(f"{party}: expected {expected}, got {len(ids)}; correct the ids setting")
     reserved = [*ids.values()] if label is None else [*ids.values(), label]
-    for name, times in Counter([*reserved, *(columns or ())]).items():
+    for name, times in Counter([*reserved, *columns]).items():
         if name not in header:
             raise DataError(f"{party}: no column {name!r}; correct it. There are {_listed(header)}")
         if times > 1:
             raise DataError(f"{party}: column {name!r} must be one of id, label, feature, and once")
-    features = [name for name in header if name not in reserved] if columns is None else [*columns]
-    if not features and not id_features:
+    if not columns and not id_features:
         raise DataError(f"{party}: no feature columns beside {_listed(reserved)}; add or name some")
-    return features
+    return [*columns]
 
 
 def _choose_kinds(

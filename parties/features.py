@@ -231,6 +231,12 @@ class FeatureEncoder:
         return tuple(name for recipe in recipes for name in recipe.names)
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The table's column that each matrix column comes from, ``(n_columns,)``."""
+        recipes = [*self._scaled, *self._indicators]
+        return tuple(recipe.column for recipe in recipes for _ in recipe.names)
+
+    @property
     def identifiers(self) -> NDArray[np.bool_]:
         """Tell which columns ``(n_columns,)`` stand for one id each."""
         recipes = [*self._scaled, *self._indicators]

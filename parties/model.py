@@ -136,6 +136,10 @@ class LocalModel:
         if self.bias is not None:
             self.bias += float(update[-1])
 
+    def restricted(self, columns: NDArray[np.bool_]) -> Self:
+        """Return the part of the model that the given columns (n_columns,) make up, without bias."""
+        return replace(self, parameters=self.parameters * columns[:, None], bias=None)
+
     def copy(self) -> Self:
         """Return a snapshot that further steps do not change."""
         return replace(self, optimizer=replace(self.optimizer))

@@ -52,12 +52,17 @@ class Transport(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of the roster. ``seal_key`` is the raw X25519 public key, 32 bytes, of a data party."""
+    """One entry of the roster. ``seal_key`` is the raw X25519 public key, 32 bytes, of a data party.
+
+    A feature party joins on one ``entity`` type; samples whose entity it does not know are dropped if it is
+    ``required``, else it contributes nothing to them.
+    """
 
     name: str
     role: Role
     seal_key: bytes
     entity: str | None = None
+    required: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,18 @@ class Roster:
         """Return the names of everyone in a role."""
         return [member.name for member in self.members.values() if member.role is role]
 
-    def holding(self, entity: str) -> list[str]:
-        """Return the feature parties that join on an entity type, in the roster's order."""
-        return [name for name in self.features if self.members[name].entity == entity]
+    def groups(self) -> list[tuple[str, list[str]]]:
+        """Return which feature parties are aligned together: (entity type, names), the same list for everyone.
+
+        All that are required share one intersection for each entity type; any other has its own with the label party.
+        """
+        groups: list[tuple[str, list[str]]] = []
+        for entity in sorted({self.members[name].entity or "" for name in self.features}):
+            holding = [name for name in self.features if self.members[name].entity == entity]
+            required = [name for name in holding if self.members[name].required]
+            groups += [(entity, required)] if required else []
+            groups += [(entity, [name]) for name in holding if name not in required]
+        return groups
 
 
 class Channel:

@@ -169,7 +169,7 @@ class BatchPlan(Message):
     def __post_init__(self) -> None:
         _require(
             len(self.sizes) == len(self.samples) > 0
-            and bool(np.all(self.sizes > 0))
+            and bool(np.all(self.sizes >= 0))
             and bool(np.all(self.samples >= self.sizes))
             and int(self.sizes.sum()) == len(self.entities),
             "batches whose sizes add up to the entities listed",

@@ -16,10 +16,8 @@ from protocol import ledger
 from protocol.errors import SettingsError
 from protocol.exponentiation import (
     MODULAR_MULTIPLICATIONS,
-    SCALED_BITS,
     comb_multiplications,
     comb_shape,
-    product_cost,
 )
 from protocol.ring import Elements, IntArray, Matrix, PureRing, Ring
 
@@ -29,6 +27,7 @@ except ImportError:
     _kernel = None  # type: ignore[assignment]
 
 VARIABLE = "COLONNADE_KERNEL"
+_JOINING = 43  # multiplications that join a column's 16 planes
 
 
 def built_paths() -> list[str]:
@@ -126,8 +125,8 @@ class NativeRing(Ring):
         magnitudes, signs = self._new(n_columns), self._new(n_columns)
         matrix = _whole(matrix)
         self._kernel.dense(_whole(elements), matrix, n_rows, n_columns, magnitudes, signs)
-        cost = product_cost(n_rows, n_columns * SCALED_BITS) + n_columns * 2 * SCALED_BITS
-        ledger.count(MODULAR_MULTIPLICATIONS, cost)
+        *_, planned = self._kernel.dense_plan(n_rows, n_columns)
+        ledger.count(MODULAR_MULTIPLICATIONS, round(planned) + n_columns * _JOINING)
         return self.multiply(magnitudes, self.inverses(signs))
 
     def _indicator_products(self, elements: Elements, starts: IntArray, rows: IntArray) -> Elements:

@@ -6,8 +6,13 @@ step 2  feature parties -> label    PartialLogits    partial logit and latent su
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel, joint_logits
 from protocol import ledger
@@ -43,6 +48,59 @@ async def collect_logits(
         logits = logits + rows.to_samples(party, theirs.values)
         latent_sums = latent_sums + rows.to_samples(party, theirs.latent_sums)
     return joint_logits(logits, latent_sums), latent_sums
+
+
+@dataclass(frozen=True, eq=False)
+class PairScores:
+    """The joint logit of any user with any item, from sums over parties on either side.
+
+    Logits are (n_users,) and (n_items,), latent sums (n_users, k) and (n_items, k).
+    """
+
+    user_logits: FloatArray
+    user_sums: FloatArray
+    item_logits: FloatArray
+    item_sums: FloatArray
+
+    def __call__(self, users: IntArray) -> FloatArray:
+        """Return the logits (n, n_items) of some users with all items."""
+        ends = self.user_logits + (self.user_sums**2).sum(axis=1) / 2
+        items = self.item_logits + (self.item_sums**2).sum(axis=1) / 2
+        pairs = self.user_sums[users] @ self.item_sums.T
+        logits: FloatArray = ends[users, None] + items[None, :] + pairs
+        return logits
+
+
+async def request_pairs(
+    channel: Channel,
+    model: LocalModel,
+    matrix: FixedPointMatrix,
+    positions: Mapping[str, IntArray],
+    catalogue: Catalogue,
+    item_columns: NDArray[np.bool_],
+) -> PairScores:
+    """Label party: ask once about every user and every item, and so learn the logit of each pair.
+
+    ``item_columns`` (n_columns,) tells which of its own columns describe the item; the others are taken as they were
+    when the user occurred first. ``positions[party]`` is each own row's aligned row there.
+    """
+    sides = []
+    for entity, rows, columns in (
+        (USER, catalogue.user_rows, ~item_columns),
+        (ITEM, catalogue.item_rows, item_columns),
+    ):
+        parties = [p for p in channel.roster.features if channel.roster.members[p].entity == entity]
+        asked = Batch.of(rows, {party: positions[party] for party in parties})
+        own, half = matrix.take(rows), model.restricted(columns)
+        logits, sums = half.partial_logits(own), half.latent_sums(own)
+        for party in parties:
+            await channel.send(party, ScoreRequest(asked.entities[party]))
+            theirs = await channel.receive(party, PartialLogits)
+            logits = logits + asked.to_samples(party, theirs.values)
+            sums = sums + asked.to_samples(party, theirs.latent_sums)
+        sides += [logits, sums]
+    sides[0] = sides[0] + (model.bias or 0.0)
+    return PairScores(*sides)
 
 
 async def answer_logits(channel: Channel, model: LocalModel, matrix: FixedPointMatrix) -> None:

@@ -10,6 +10,7 @@ from parties.model import Optimizer, OptimizerName
 
 Disclosure = Literal["open", "none"]
 Guard = Literal["strict", "warn"]
+SplitKind = Literal["random", "last", "user-last", "cold-users"]
 ModelName = Literal["logistic", "factorization-machine"]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -37,20 +38,45 @@ class EncryptionSettings(Settings):
 
 
 class SplitSettings(Settings):
-    """Which share of the label party's usable rows is held out, drawn at random from the seed."""
+    """Which share of the label party's usable rows is held out, and how it is chosen.
 
+    ``random`` rows, the ``last`` rows in time, each user's last rows (``user-last``), or all rows of ``cold-users``.
+    """
+
+    kind: SplitKind = "random"
     validation: Fraction = 0.15
     test: Fraction = 0.2
+
+
+class NegativeSettings(Settings):
+    """Implicit feedback: items a user has not met, drawn as examples of what it does not like.
+
+    ``per_positive`` for each positive training row, with a probability that grows with an item's popularity to the
+    power of ``popularity``; none by default.
+    """
+
+    per_positive: Annotated[int, Field(ge=0, le=100)] = 0
+    popularity: Annotated[float, Field(ge=0, le=2)] = 0.75
+
+
+class RankingSettings(Settings):
+    """Lists of ``k`` items for each user, judged after training; none by default.
+
+    Ranked is the full catalogue without what the user met in training, or with ``candidates = "test"`` the items of
+    the user's test rows only.
+    """
+
+    k: Annotated[int, Field(ge=0)] = 0
+    candidates: Literal["all", "test"] = "all"
 
 
 class TrainingSettings(Settings):
     """The joint optimisation.
 
-    ``l2`` weighs columns, ``l2_ids`` one-hot ids, ``l2_factors`` all factors. ``latent_bound`` is the declared size of
-    residual times latent sum, to which larger ones are clipped.
-    ``batch_size`` is the least rows of a batch: an epoch has as many equal batches as fit, and the
-    same ones each time. ``patience`` is the epochs without a better validation loss after which
-    training stops.
+    ``l2`` weighs columns, ``l2_ids`` one-hot ids, ``l2_factors`` all factors. ``latent_bound`` is
+    the declared size of residual times latent sum, to which larger ones are clipped. ``batch_size``
+    is the least rows of a batch: an epoch has as many equal batches as fit, and the same ones each
+    time. ``patience`` is the epochs without a better validation loss after which training stops.
     """
 
     model: ModelName = "logistic"
@@ -86,4 +112,6 @@ class ProtocolSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     encryption: EncryptionSettings = EncryptionSettings()
     split: SplitSettings = SplitSettings()
+    negatives: NegativeSettings = NegativeSettings()
     training: TrainingSettings = TrainingSettings()
+    ranking: RankingSettings = RankingSettings()

@@ -29,7 +29,7 @@ import numpy as np
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder, FixedPointMatrix
 from parties.model import LocalModel, log_loss, sigmoid
-from protocol.batches import Batch, Split, draw_split
+from protocol.batches import Batch, Samples, Split
 from protocol.channel import Channel
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.gradients import GradientForm, residual_slots
@@ -93,14 +93,25 @@ class TrainedHalf:
 
 @dataclass(frozen=True, eq=False)
 class TrainedLabelParty(TrainedHalf):
-    """The label party's half, its split and the course of training.
+    """The label party's half, its samples and the course of training.
 
     ``clipped`` counts products of residual and latent sum that were clipped to their bound.
     """
 
-    split: Split
+    samples: Samples
     history: list[Epoch]
     clipped: int
+
+    @property
+    def split(self) -> Split:
+        """The training batches and the rows held out."""
+        return self.samples.split
+
+    @property
+    def labels(self) -> FloatArray:
+        """The labels of all rows, sampled negatives included."""
+        assert self.samples.dataset.label is not None, "the label party has led the training"
+        return self.samples.dataset.label
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,22 +130,17 @@ class TrainedFeatureParty(TrainedHalf):
 async def train_label_party(
     channel: Channel,
     settings: ProtocolSettings,
-    dataset: PartyDataset,
-    positions: Mapping[str, IntArray],
+    samples: Samples,
     progress: Progress = lambda done, total: None,
 ) -> TrainedLabelParty:
-    """Lead the training. ``positions[party]`` is each own row's aligned row there, -1 where it has none.
-
-    ``progress`` hears of rounds done and rounds in all.
-    """
-    training = settings.training
+    """Lead the training; ``progress`` hears of rounds done and rounds in all."""
+    training, dataset, split = settings.training, samples.dataset, samples.split
     labels = dataset.label
     if labels is None:
         raise LocalProtocolError(f"{channel.name} leads the training but its table has no label")
     encryptor = await _receive_encryptor(channel, settings)  # step 1
 
-    split = draw_split(positions, settings)  # step 2
-    for party in channel.roster.features:
+    for party in channel.roster.features:  # step 2
         await channel.send(party, _batch_plan(split, party))
     scaled = {
         party: (await channel.receive(party, ColumnScale)).scaled
@@ -179,7 +185,7 @@ async def train_label_party(
             await channel.send(party, EpochEnd(best, proceed))
         if not proceed:
             break
-    return TrainedLabelParty(best_model, encoder, matrix, split, history, clipped)
+    return TrainedLabelParty(best_model, encoder, matrix, samples, history, clipped)
 
 
 async def train_feature_party(

@@ -6,7 +6,8 @@ For one entity type ('user_id'), held by the label party and one or more feature
     step 2  everyone -> coordinator    BlindedIds        HMAC of each distinct id, in random order
     step 3  coordinator -> everyone    SharedPositions   which of them everyone has, in one order
 
-The coordinator lacks the key and cannot try ids; the parties see nobody else's digests. It does
+Feature parties whose unknown entities do not matter (``required`` is false) are compared with the label party
+alone. The coordinator lacks the key and cannot try ids; the parties see nobody else's digests. It does
 learn set sizes and overlaps. With the help of any party that has the key it could try ids: it must
 not collude with one.
 """
@@ -26,24 +27,22 @@ from protocol.messages import BlindedIds, BlindingKey, IntArray, SharedPositions
 from psi.blinding import Digests, as_digests, blind, draw_key, draw_order
 
 
-async def align_label_party(
-    channel: Channel, dataset: PartyDataset, entities: Sequence[str]
-) -> Mapping[str, IntArray]:
-    """Align every entity type; return, for each, every row's position among the shared ones, -1 where not shared.
+async def align_label_party(channel: Channel, dataset: PartyDataset) -> Mapping[str, IntArray]:
+    """Align with every feature party; return each own row's position there, -1 where it is not shared.
 
-    Raises AlignmentError if a type has no shared entity.
+    Raises AlignmentError if nothing is shared.
     """
-    positions = {}
-    for entity in entities:
+    positions: dict[str, IntArray] = {}
+    for entity, parties in channel.roster.groups():
         key = draw_key()
-        for party in channel.roster.holding(entity):
+        for party in parties:
             await channel.send(party, BlindingKey(entity, key))
         # A user with many rows is sent once: how often it repeats is nobody's business.
         of_row, distinct = _distinct(dataset.ids[entity])
         shared = await _compare(channel, entity, key, distinct)
         position_of_distinct = np.full(len(distinct), -1, dtype=np.int64)
         position_of_distinct[shared] = np.arange(len(shared))
-        positions[entity] = position_of_distinct[of_row]
+        positions |= dict.fromkeys(parties, position_of_distinct[of_row])
     return positions
 
 
@@ -62,17 +61,19 @@ async def align_feature_party(channel: Channel, dataset: PartyDataset) -> IntArr
     return await _compare(channel, entity, announced.key, list(dataset.ids[entity]))
 
 
-async def coordinate_alignment(channel: Channel, entities: Sequence[str]) -> Mapping[str, int]:
-    """Intersect the digests of every entity type; return how many are shared."""
+async def coordinate_alignment(channel: Channel) -> Mapping[str, int]:
+    """Intersect the digests of every group; return how many entities it shares, by its name."""
     shared = {}
-    for entity in entities:
-        parties = [channel.roster.label, *channel.roster.holding(entity)]
+    groups = channel.roster.groups()
+    for entity, others in groups:
+        parties = [channel.roster.label, *others]
         digests = {party: await _receive_digests(channel, party, entity) for party in parties}
         positions = intersect(list(digests.values()))
         order = draw_order(len(positions[0]))
         for party, found in zip(parties, positions, strict=True):
             await channel.send(party, SharedPositions(found[order]))
-        shared[entity] = len(order)
+        alone = [name for name, _ in groups].count(entity) == 1
+        shared[f"{entity}s" if alone else f"{entity}s with {', '.join(others)}"] = len(order)
     return shared
 
 

@@ -7,7 +7,7 @@ protocol.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
+from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import ExactMatrix, FeatureEncoder
 from parties.model import LocalModel, joint_logits, log_loss, sigmoid
 from protocol.messages import FloatArray, IntArray
+from protocol.scoring import PairScores
 from protocol.settings import ProtocolSettings
 from protocol.training import initial_model
-from scenarios.evaluation import Score
+from scenarios.evaluation import Ranking, Score, constant_logit, popularity, rank
 from scenarios.runner import Run
 
 ALONE = "label party alone"
@@ -30,20 +32,29 @@ POOLED = "pooled plaintext, same optimizer"
 SKLEARN = "pooled scikit-learn LogisticRegression"
 
 
+CONSTANT = "constant"
+POPULARITY = "popularity"
+BAYES = "the truth (Bayes)"
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """The final table, and how far the joint model is from the pooled one.
+    """The final tables, and how far the joint model is from the pooled one. ``rankings`` may be empty.
 
     ``weight_distance`` is ``|joint - pooled| / |pooled|`` over all parties' parameters and the bias.
     """
 
     scores: Mapping[str, Score]
+    rankings: Mapping[str, Ranking]
     weight_distance: float
 
 
 @dataclass
 class PlainHalf:
     """One party's columns joined to the label party's rows, and its half of a model in the clear.
+
+    ``entity`` is what its rows are about, None at the label party, where ``of_item`` tells which
+    columns describe items.
 
     ``row_of`` (n_samples,) is each sample's row of ``matrix``, -1 where the party does not know it: the last row, which
     is all zero. ``closed`` tells,
@@ -53,6 +64,8 @@ class PlainHalf:
     matrix: ExactMatrix
     row_of: IntArray
     model: LocalModel
+    entity: str | None
+    of_item: NDArray[np.bool_]
     closed: Sequence[NDArray[np.bool_]]
 
     def rows(self, samples: IntArray) -> ExactMatrix:
@@ -63,36 +76,93 @@ class PlainHalf:
 def compare(run: Run) -> Comparison:
     """Train the baselines on the rows of a finished run and score all on its test rows."""
     trained = run.label_party.trained
-    split, settings = trained.split, run.scenario
-    labels = run.datasets[settings.label_party.name].label
-    assert labels is not None, "the label party has led the training"
-    names = [settings.label_party.name, *run.feature_parties]
+    split, labels = trained.split, trained.labels
+    names = [run.scenario.label_party.name, *run.feature_parties]
 
     alone = [_plain_half(run, names[0])]
     train_plaintext(alone, labels, run)
     pooled = [_plain_half(run, name) for name in names]
     train_plaintext(pooled, labels, run)
 
-    everything = np.arange(len(labels))
-    columns = sparse.csr_array(sparse.hstack([half.rows(everything).to_csr() for half in pooled]))
-    l2 = settings.training.l2
-    library = LogisticRegression(
-        C=1 / (l2 * len(split.training_samples)) if l2 else np.inf, max_iter=10_000
-    ).fit(columns[split.training_samples], labels[split.training_samples])
-
-    test = split.test.samples
+    test, training = split.test.samples, split.training_samples
     logits = {
+        CONSTANT: np.full(len(test), constant_logit(labels[training])),
         ALONE: _logits(alone, test),
         JOINT: run.label_party.test_logits,
         POOLED: _logits(pooled, test),
-        SKLEARN: library.decision_function(columns[test]),
+        SKLEARN: _scikit_learn(pooled, labels, run),
     }
+    if run.scenario.truth is not None:
+        chances = np.asarray(run.scenario.truth("truth"), dtype=np.float64)[test]
+        logits[BAYES] = np.log(chances) - np.log1p(-chances)
+    users = trained.samples.dataset.ids.get(USER)
+    of_test = None if users is None else users[test]
+
     joint = _parameters([trained.model, *(party.model for party in run.feature_parties.values())])
     reference = _parameters([half.model for half in pooled])
     return Comparison(
-        {name: Score.of(values, labels[test]) for name, values in logits.items()},
+        {name: Score.of(values, labels[test], of_test) for name, values in logits.items()},
+        _rankings(run, alone, pooled),
         float(np.linalg.norm(joint - reference) / np.linalg.norm(reference)),
     )
+
+
+def _scikit_learn(halves: Sequence[PlainHalf], labels: FloatArray, run: Run) -> FloatArray:
+    """Return the test logits of scikit-learn's logistic regression on the pooled columns."""
+    split, l2 = run.label_party.trained.split, run.scenario.training.l2
+    training, test = (
+        sparse.csr_array(sparse.hstack([half.rows(samples).to_csr() for half in halves]))
+        for samples in (split.training_samples, split.test.samples)
+    )
+    strength = 1 / (l2 * training.shape[0]) if l2 else np.inf
+    library = LogisticRegression(C=strength, max_iter=10_000)
+    library.fit(training, labels[split.training_samples])
+    logits: FloatArray = library.decision_function(test)
+    return logits
+
+
+def _rankings(
+    run: Run, alone: Sequence[PlainHalf], pooled: Sequence[PlainHalf]
+) -> dict[str, Ranking]:
+    """Judge each model's list for every user by what the user liked in the test rows."""
+    catalogue, pairs = run.label_party.catalogue, run.label_party.pairs
+    if catalogue is None or pairs is None:
+        return {}
+    samples, ranking = run.label_party.trained.samples, run.scenario.ranking
+    labels, test = run.label_party.trained.labels, samples.split.test.samples
+    held_out = np.concatenate([test, samples.split.validation.samples])
+    known = np.setdiff1d(np.arange(samples.n_observed), held_out)
+    met = catalogue.interactions(known)
+    liked = catalogue.interactions(known[labels[known] == 1])
+    relevant = catalogue.interactions(test[labels[test] == 1])
+    candidates = catalogue.interactions(test) if ranking.candidates == "test" else None
+    shape = len(catalogue.users), len(catalogue.items)
+    scorers: dict[str, FloatArray | Callable[[IntArray], FloatArray]] = {
+        CONSTANT: np.zeros(shape),
+        POPULARITY: np.broadcast_to(popularity(liked), shape),
+        ALONE: _pairs(alone, catalogue),
+        JOINT: pairs,
+        POOLED: _pairs(pooled, catalogue),
+    }
+    return {
+        name: rank(scorer, relevant, met, ranking.k, run.scenario.seed, candidates)
+        for name, scorer in scorers.items()
+    }
+
+
+def _pairs(halves: Sequence[PlainHalf], catalogue: Catalogue) -> PairScores:
+    """Score every user with every item in the clear, from sums on either side."""
+    sides: list[FloatArray] = []
+    for entity, rows in ((USER, catalogue.user_rows), (ITEM, catalogue.item_rows)):
+        parts = []
+        for half in halves:
+            describes_item = half.of_item if half.entity is None else half.entity == ITEM
+            columns = np.broadcast_to(describes_item == (entity == ITEM), half.matrix.n_columns)
+            parts.append((half.model.restricted(columns), half.rows(rows)))
+        sides.append(np.sum([model.partial_logits(own) for model, own in parts], axis=0))
+        sides.append(np.sum([model.latent_sums(own) for model, own in parts], axis=0))
+    sides[0] = sides[0] + (halves[0].model.bias or 0.0)
+    return PairScores(*sides)
 
 
 def train_plaintext(halves: Sequence[PlainHalf], labels: FloatArray, run: Run) -> None:
@@ -140,20 +210,25 @@ def _logits(halves: Sequence[PlainHalf], samples: IntArray) -> FloatArray:
 
 def _plain_half(run: Run, name: str) -> PlainHalf:
     """Join one party's table to the label party's rows by id in the clear, and encode it on training rows alone."""
-    settings, split = run.scenario, run.label_party.trained.split
-    label_party, dataset = run.datasets[settings.label_party.name], run.datasets[name]
-    leads = name == settings.label_party.name
-    if leads:
+    settings, samples = run.scenario, run.label_party.trained.samples
+    split, leads = samples.split, name == run.scenario.label_party.name
+    dataset = samples.dataset if leads else run.datasets[name]
+    entity = None if leads else next(iter(dataset.ids))
+    if entity is None:
         row_of = np.arange(dataset.n_rows)
     else:
-        ((entity, ids),) = dataset.ids.items()
-        row_of = pd.Index(ids).get_indexer(pd.Index(label_party.ids[entity])).astype(np.int64)
+        index = pd.Index(dataset.ids[entity])
+        row_of = index.get_indexer(pd.Index(samples.dataset.ids[entity])).astype(np.int64)
     of_training = row_of[split.training_samples]
     encoder = FeatureEncoder.fit(dataset, np.unique(of_training[of_training >= 0]))
+    catalogue = run.label_party.catalogue
+    item_columns = list(catalogue.item_columns) if catalogue is not None else []
     half = PlainHalf(
         _with_zeros(encoder.transform_exact(dataset)),
         row_of,
         initial_model(settings, name, encoder, bias=leads),
+        entity,
+        np.isin(encoder.sources, item_columns),
         [],
     )
     half.closed = [_closed(half, batch.samples, settings, leads) for batch in split.batches]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from rich.table import Table
 from protocol.errors import ColonnadeError
 from protocol.native import choose_path
 from scenarios import baselines, run_folder, runner
+from scenarios.evaluation import Ranking
 from scenarios.scenario import catalog, load
 
 BAD_INPUT = 2
@@ -122,9 +125,10 @@ def _print_result(
     split, settings = run.label_party.trained.split, run.scenario
     history = run.label_party.trained.history
     best = max(number for number, epoch in enumerate(history, 1) if epoch.best)
-    shared = ", ".join(f"{count:,} shared {entity}s" for entity, count in run.shared.items())
+    shared = ", ".join(f"{count:,} shared {entities}" for entities, count in run.shared.items())
+    batches = f"{len(split.batches)} batch{'es' if len(split.batches) > 1 else ''}"
     console.print(
-        f"{shared}; {len(split.training_samples):,} training rows in {len(split.batches)} batches, "
+        f"{shared}; {len(split.training_samples):,} training rows in {batches}, "
         f"{len(split.validation):,} for validation, {len(split.test):,} for the test below"
     )
     epochs = f"{len(history)} epoch{'s' if len(history) > 1 else ''}"
@@ -133,6 +137,8 @@ def _print_result(
         f"{_encryption(run)}, disclosure '{settings.training.disclosure}'"
     )
     console.print(_score_table(comparison))
+    if comparison.rankings:
+        console.print(_ranking_table(run, comparison.rankings))
     console.print(
         f"The joint weights differ from the pooled ones by {comparison.weight_distance:.1e} (relative).\n"
     )
@@ -151,12 +157,35 @@ def _encryption(run: runner.Run) -> str:
 
 
 def _score_table(comparison: baselines.Comparison) -> Table:
-    table = _table("On rows nobody trained on", ["model"], ["AUC", "log loss", "accuracy"])
+    grouped = any(math.isfinite(score.gauc) for score in comparison.scores.values())
+    headings = (
+        ["AUC", "GAUC", "log loss", "accuracy"] if grouped else ["AUC", "log loss", "accuracy"]
+    )
+    table = _table("On rows nobody trained on", ["model"], headings)
     for name, score in comparison.scores.items():
-        style = "bold" if name == baselines.JOINT else None
-        numbers = (score.auc, score.log_loss, score.accuracy)
-        table.add_row(name, *(f"{number:.4f}" for number in numbers), style=style)
+        numbers = [score.auc, score.gauc, score.log_loss, score.accuracy]
+        _add_numbers(table, name, numbers if grouped else [numbers[0], *numbers[2:]])
     return table
+
+
+def _ranking_table(run: runner.Run, rankings: Mapping[str, Ranking]) -> Table:
+    k, any_ranking = run.scenario.ranking.k, next(iter(rankings.values()))
+    pool = "all items" if run.scenario.ranking.candidates == "all" else "items of the test rows"
+    title = (
+        f"Lists of {k} from {pool}, for {any_ranking.n_users:,} users "
+        f"({any_ranking.n_skipped:,} liked nothing in the test rows)"
+    )
+    headings = [f"NDCG@{k}", "precision", "recall", "hit rate", "MRR", "MAP"]
+    table = _table(title, ["model"], headings)
+    for name, one in rankings.items():
+        numbers = [one.ndcg, one.precision, one.recall, one.hit_rate, one.mrr, one.map]
+        _add_numbers(table, name.removesuffix(", same optimizer"), numbers)
+    return table
+
+
+def _add_numbers(table: Table, name: str, numbers: Sequence[float]) -> None:
+    cells = (f"{number:.4f}" if math.isfinite(number) else "-" for number in numbers)
+    table.add_row(name, *cells, style="bold" if name == baselines.JOINT else None)
 
 
 def _cost_table(run: runner.Run) -> Table:

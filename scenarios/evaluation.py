@@ -1,4 +1,4 @@
-"""How good predictions and recommended lists are, and which rows are kept back to find out.
+"""How good predictions and recommended lists are.
 
 ``Score`` judges a logit a row, ``Ranking`` a list of items a user; both need the plain labels and so run where
 those are. ``popularity`` and ``constant_logit`` are what any model must beat.
@@ -28,6 +28,7 @@ from scipy import sparse
 from sklearn import metrics
 
 from parties.model import generator, log_loss, sigmoid
+from parties.splits import check_lengths, codes
 from protocol.errors import DataError, SettingsError
 from protocol.messages import FloatArray, IntArray
 
@@ -75,7 +76,7 @@ class Score:
         Raises DataError for no rows, columns of different length, labels other than 0 and 1, logits that are
         not finite, and rows without a user.
         """
-        _check_lengths(logits, labels)
+        check_lengths(logits, labels)
         if not len(labels):
             raise DataError("scoring expects at least one row")
         if not np.isfinite(logits).all():
@@ -204,57 +205,6 @@ def constant_logit(labels: FloatArray) -> float:
     return float(np.log(share / (1 - share)))
 
 
-def split_random(n_rows: int, fraction: float, seed: int) -> BoolArray:
-    """Return which of the rows are for testing (n_rows,): a ``fraction`` drawn at random.
-
-    Every split raises SettingsError for a fraction outside (0, 1), and DataError where it leaves no training
-    or no test row or (in a column that it reads) a value is missing. Sizes are rounded to the nearest row.
-    """
-    test = np.zeros(n_rows, dtype=bool)
-    test[generator(seed, "split").permutation(n_rows)[: _n_test(n_rows, fraction)]] = True
-    return test
-
-
-def split_per_user_by_time(
-    users: NDArray[Any] | pd.Series[Any], times: NDArray[Any] | pd.Series[Any], fraction: float
-) -> BoolArray:
-    """Return which rows are for testing (n_rows,): the last ``fraction`` of each user's own rows.
-
-    Every user keeps a training row; users of few rows may have no test row. Equal times keep the order of rows.
-    """
-    _check_fraction(fraction)
-    user_of, time_of = _codes(users, "user"), _codes(times, "time")
-    _check_lengths(user_of, time_of)
-    order = np.lexsort((time_of, user_of))
-    sizes = np.bincount(user_of)
-    starts = np.cumsum(sizes) - sizes
-    n_training = sizes - np.minimum(np.rint(fraction * sizes), sizes - 1)
-    test = np.zeros(len(user_of), dtype=bool)
-    sorted_users = user_of[order]
-    test[order] = np.arange(len(order)) - starts[sorted_users] >= n_training[sorted_users]
-    if not test.any():
-        raise DataError(f"no user has enough rows to hold out a fraction of {fraction}")
-    return test
-
-
-def split_global_time(times: NDArray[Any] | pd.Series[Any], fraction: float) -> BoolArray:
-    """Return which rows are for testing (n_rows,): the last ``fraction`` of all. Equal times keep the order of rows."""
-    time_of = _codes(times, "time")
-    n_test = _n_test(len(time_of), fraction)
-    test = np.zeros(len(time_of), dtype=bool)
-    test[np.argsort(time_of, kind="stable")[-n_test:]] = True
-    return test
-
-
-def split_cold_users(users: NDArray[Any] | pd.Series[Any], fraction: float, seed: int) -> BoolArray:
-    """Return which rows are for testing (n_rows,): all those of a ``fraction`` of the users, drawn at random.
-
-    Which users those are does not depend on the order of rows.
-    """
-    user_of = _codes(users, "user")
-    return split_random(len(np.unique(user_of)), fraction, seed)[user_of]
-
-
 def _grouped_auc(
     logits: FloatArray, labels: FloatArray, users: NDArray[Any] | pd.Series[Any]
 ) -> tuple[float, int, int]:
@@ -263,8 +213,8 @@ def _grouped_auc(
     AUC is the Mann-Whitney statistic (Hanley and McNeil, Radiology 1982), from each user's own ranks: one
     call of scikit-learn a user would take a millisecond each.
     """
-    user_of = _codes(users, "user")
-    _check_lengths(labels, user_of)
+    user_of = codes(users, "user")
+    check_lengths(labels, user_of)
     ranks = pd.Series(logits).groupby(user_of).rank().to_numpy()
     n_rows = np.bincount(user_of)
     n_positive = np.bincount(user_of, weights=labels)
@@ -320,32 +270,6 @@ def _judge(hits: BoolArray, n_relevant: IntArray, k: int) -> FloatArray:
 
 def _dense(matrix: sparse.csr_array[Any], rows: IntArray) -> BoolArray:
     return np.asarray(matrix[rows].toarray() != 0)
-
-
-def _n_test(n: int, fraction: float) -> int:
-    _check_fraction(fraction)
-    n_test = round(fraction * n)
-    if not 0 < n_test < n:
-        raise DataError(f"{n} rows or users are too few to hold out a fraction of {fraction}")
-    return n_test
-
-
-def _codes(values: NDArray[Any] | pd.Series[Any], column: str) -> IntArray:
-    """Number the distinct values in their order; raises DataError where one is missing."""
-    codes, _ = pd.factorize(values, sort=True)
-    if (codes < 0).any():
-        raise DataError(f"{np.count_nonzero(codes < 0)} rows have no {column}")
-    return codes.astype(np.int64)
-
-
-def _check_lengths(*columns: NDArray[Any]) -> None:
-    if len({column.shape for column in columns}) > 1:
-        raise DataError("columns that belong together differ in their number of rows")
-
-
-def _check_fraction(fraction: float) -> None:
-    if not 0 < fraction < 1:
-        raise SettingsError(f"the test fraction is {fraction}; expected one between 0 and 1")
 
 
 def _check_k(k: int) -> None:

@@ -85,6 +85,7 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
     split = run.label_party.trained.split
     return {
         "scores": {name: _finite(asdict(score)) for name, score in comparison.scores.items()},
+        "rankings": {name: _finite(asdict(one)) for name, one in comparison.rankings.items()},
         "weight_distance_to_pooled": comparison.weight_distance,
         "history": [asdict(epoch) for epoch in run.label_party.trained.history],
         "rows": {

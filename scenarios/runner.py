@@ -11,17 +11,20 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from joblib import parallel_config
 
+from parties.catalogue import Catalogue
 from parties.dataset import PartyDataset
+from protocol.batches import draw_samples
 from protocol.channel import Channel, Member, Roster
 from protocol.guards import Guard
 from protocol.in_process import InProcessTransport
 from protocol.ledger import Ledger
 from protocol.messages import FloatArray, Message, Role
 from protocol.paillier import PrivateKey, check_key_bits
-from protocol.scoring import answer_logits, request_logits
+from protocol.scoring import PairScores, answer_logits, request_logits, request_pairs
 from protocol.settings import ProtocolSettings
 from protocol.training import (
     Progress,
@@ -37,10 +40,16 @@ from scenarios.scenario import COORDINATOR, Scenario
 
 @dataclass(frozen=True, eq=False)
 class LabelPartyResult:
-    """What the label party ends with; ``test_logits`` belong to the rows of ``trained.split.test``."""
+    """What the label party ends with.
+
+    ``test_logits`` belong to the rows of ``trained.split.test``; ``pairs`` score every user of ``catalogue`` with every
+    item, where lists were asked for.
+    """
 
     trained: TrainedLabelParty
     test_logits: FloatArray
+    catalogue: Catalogue | None
+    pairs: PairScores | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +99,8 @@ def load_datasets(scenario: Scenario) -> dict[str, PartyDataset]:
     datasets = {party.name: scenario.dataset(party) for party in scenario.parties}
     for party in scenario.feature_parties:
         Guard(party.name, scenario.training).check_table(datasets[party.name])
+    if scenario.ranking.k or scenario.negatives.per_positive:
+        Catalogue.of(datasets[scenario.label_party.name])
     return datasets
 
 
@@ -136,10 +147,16 @@ def run(
 def connect(scenario: Scenario, transport: InProcessTransport) -> dict[str, Channel]:
     """Give every party a fresh sealing key, a ledger, and one roster."""
     roles = {COORDINATOR: Role.COORDINATOR} | {p.name: Role(p.role) for p in scenario.parties}
-    entities = {party.name: party.entity for party in scenario.feature_parties}
+    features = {party.name: party for party in scenario.feature_parties}
     keys = {name: X25519PrivateKey.generate() for name in roles}
     members = {
-        name: Member(name, role, keys[name].public_key().public_bytes_raw(), entities.get(name))
+        name: Member(
+            name,
+            role,
+            keys[name].public_key().public_bytes_raw(),
+            features[name].entity if name in features else None,
+            name not in features or features[name].missing == "drop",
+        )
         for name, role in roles.items()
     }
     roster = Roster(secrets.token_bytes(16), members)
@@ -154,8 +171,7 @@ async def coordinator(channel: Channel, settings: ProtocolSettings) -> Mapping[s
             settings.encryption.key_bits, insecure_key=settings.encryption.insecure_key
         )
     with channel.ledger.during("alignment"):
-        entities = {channel.roster.members[name].entity for name in channel.roster.features}
-        shared = await coordinate_alignment(channel, sorted(filter(None, entities)))
+        shared = await coordinate_alignment(channel)
     with channel.ledger.during("training"):
         await coordinate_training(channel, settings, private_key)
     return shared
@@ -165,18 +181,20 @@ async def label_party(
     channel: Channel, settings: ProtocolSettings, dataset: PartyDataset, progress: Progress
 ) -> LabelPartyResult:
     """Play the label party: align, train, score the test rows."""
-    entity_of = {
-        name: channel.roster.members[name].entity or "" for name in channel.roster.features
-    }
     with channel.ledger.during("alignment"):
-        found = await align_label_party(channel, dataset, sorted(set(entity_of.values())))
-    positions = {name: found[entity] for name, entity in entity_of.items()}
+        positions = await align_label_party(channel, dataset)
+    samples = draw_samples(dataset, positions, channel.roster, settings)
     with channel.ledger.during("training"):
-        trained = await train_label_party(channel, settings, dataset, positions, progress)
+        trained = await train_label_party(channel, settings, samples, progress)
+    model, matrix = trained.model, trained.matrix
     with channel.ledger.during("scoring"):
-        rows = trained.split.test
-        logits = await request_logits(channel, trained.model, trained.matrix, rows)
-    return LabelPartyResult(trained, logits)
+        logits = await request_logits(channel, model, matrix, trained.split.test)
+        if not settings.ranking.k:
+            return LabelPartyResult(trained, logits, None, None)
+        catalogue = Catalogue.of(dataset)
+        item_columns = np.isin(trained.encoder.sources, list(catalogue.item_columns))
+        pairs = await request_pairs(channel, model, matrix, positions, catalogue, item_columns)
+    return LabelPartyResult(trained, logits, catalogue, pairs)
 
 
 async def feature_party(
@@ -188,7 +206,8 @@ async def feature_party(
     with channel.ledger.during("training"):
         trained = await train_feature_party(channel, settings, dataset, aligned)
     with channel.ledger.during("scoring"):
-        await answer_logits(channel, trained.model, trained.matrix)
+        for _ in range(2 if settings.ranking.k else 1):
+            await answer_logits(channel, trained.model, trained.matrix)
     return trained
 
 

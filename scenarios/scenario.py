@@ -22,13 +22,35 @@ COORDINATOR = "coordinator"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 
 
+class FunctionCall(Settings):
+    """A Python function, ``module:name``, and what to call it with."""
+
+    function: str
+    arguments: dict[str, Any] = Field(default={})
+
+    def __call__(self, where: str) -> Any:
+        """Call it; raises SettingsError, naming ``where`` it was set, if there is no such function."""
+        module, colon, name = self.function.partition(":")
+        try:
+            function = getattr(importlib.import_module(module), name) if colon else None
+        except (ImportError, AttributeError):
+            function = None
+        if not callable(function):
+            raise SettingsError(
+                f"{where}: function = '{self.function}' cannot be found; expected 'module:name'"
+            )
+        return function(**self.arguments)
+
+
 class PartySettings(Settings):
     """One data party: its role and where its table comes from.
 
     Exactly one of ``csv`` (a path, relative to the scenario file) and ``function`` (``module:name``, called with
     ``arguments``, returns a pandas frame). ``entity`` names what the ids in column ``id`` stand for; parties with the
-    same one are aligned with each other. A label party with interactions names several instead, in ``ids``:
-    ``{ user = "user_id", item = "item_id" }``, and in ``id_features`` those whose ids are features of their own.
+    same one are aligned with each other. Rows whose entity a feature party does not know are dropped, or with
+    ``missing = "neutral"`` kept: it then contributes nothing to them. A label party with interactions names several
+    id columns instead, in ``ids``: ``{ user = "user_id", item = "item_id" }``, and in ``id_features`` those entities
+    whose ids are features of their own. ``time`` is a column that orders its rows.
     """
 
     name: Name
@@ -36,6 +58,8 @@ class PartySettings(Settings):
     id: str | None = None
     ids: dict[str, str] = Field(default={})
     entity: str = "user"
+    missing: Literal["drop", "neutral"] = "drop"
+    time: str | None = None
     id_features: list[str] = Field(default=[])
     label: str | None = None
     csv: str | None = None
@@ -68,10 +92,14 @@ class PartySettings(Settings):
 
 
 class Scenario(ProtocolSettings):
-    """A whole set-up; ``folder`` is where relative paths start."""
+    """A whole set-up; ``folder`` is where relative paths start.
+
+    ``truth`` is for made-up data: it returns the true probability of a 1 in each row of the label party's table.
+    """
 
     name: str
     title: str = ""
+    truth: FunctionCall | None = None
     description: str = ""
     folder: Path = Path()
     parties: Annotated[list[PartySettings], Field(min_length=2)]
@@ -110,10 +138,17 @@ class Scenario(ProtocolSettings):
             "numeric": party.numeric,
             "categorical": party.categorical,
             "id_features": party.id_features,
+            "time": party.time,
         }
         if party.csv is not None:
             return PartyDataset.from_csv(party.name, self.folder / party.csv, **declared)
-        return PartyDataset.from_frame(party.name, _call(party), **declared)
+        table = FunctionCall(function=party.function or "", arguments=party.arguments)(party.name)
+        if not isinstance(table, pd.DataFrame):
+            raise DataError(
+                f"{party.name}: {party.function} returned {type(table).__name__}; "
+                "expected a pandas DataFrame"
+            )
+        return PartyDataset.from_frame(party.name, table, **declared)
 
 
 def catalog() -> list[Scenario]:
@@ -220,22 +255,3 @@ def _explain(problem: dict[str, Any], data: dict[str, Any]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     came = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
     return f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}{came}"
-
-
-def _call(party: PartySettings) -> pd.DataFrame:
-    """Fetch a table from the party's own Python function."""
-    module, colon, name = (party.function or "").partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name) if colon else None
-    except (ImportError, AttributeError):
-        function = None
-    if not callable(function):
-        raise SettingsError(
-            f"{party.name}: function = '{party.function}' cannot be found; expected 'module:name'"
-        )
-    table = function(**party.arguments)
-    if not isinstance(table, pd.DataFrame):
-        raise DataError(
-            f"{party.name}: {party.function} returned {type(table).__name__}; expected a pandas DataFrame"
-        )
-    return table

@@ -1,17 +1,49 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.batches import Batch, draw_split
-from protocol.errors import AlignmentError
-from protocol.settings import ProtocolSettings, TrainingSettings
+from parties.dataset import PartyDataset
+from protocol.batches import Batch, Samples, draw_samples
+from protocol.channel import Member, Roster
+from protocol.errors import AlignmentError, SettingsError
+from protocol.messages import Role
+from protocol.settings import (
+    NegativeSettings,
+    ProtocolSettings,
+    SplitKind,
+    SplitSettings,
+    TrainingSettings,
+)
 
 
-def settings(batch_size: int, seed: int = 0) -> ProtocolSettings:
-    return ProtocolSettings(seed=seed, training=TrainingSettings(batch_size=batch_size))
+def settings(batch_size: int, seed: int = 0, **groups: Any) -> ProtocolSettings:
+    return ProtocolSettings(seed=seed, training=TrainingSettings(batch_size=batch_size), **groups)
+
+
+def table(n_rows: int, *, users: int = 5) -> PartyDataset:
+    """Interactions of a few users with ten items, in order of time."""
+    rows = np.arange(n_rows)
+    frame = pd.DataFrame({"user": rows % users, "item": rows * 7 % 10, "x": rows * 1.0, "at": rows})
+    frame = frame.assign(price=frame["item"] * 2.0, liked=rows // 3 % 2)
+    return PartyDataset.from_frame(
+        "shop", frame, ids={"user": "user", "item": "item"}, label="liked", time="at"
+    )
+
+
+def draw(dataset: PartyDataset, positions: Any, chosen: ProtocolSettings) -> Samples:
+    members = {
+        name: Member(
+            name, Role.FEATURE, b"", "item" if name == "maker" else "user", name != "telco"
+        )
+        for name in positions
+    }
+    return draw_samples(dataset, positions, Roster(b"", members), chosen)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.data())
@@ -39,7 +71,7 @@ def test_a_split_uses_every_known_row_once_in_batches_that_are_large_enough(
 ) -> None:
     of_row = np.arange(n_rows)
     of_row[::7] = -1
-    split = draw_split({"bank": of_row}, settings(batch_size))
+    split = draw(table(n_rows), {"bank": of_row}, settings(batch_size)).split
     parts = [*split.batches, split.validation, split.test]
     rows = np.concatenate([part.samples for part in parts])
     assert sorted(rows.tolist()) == np.flatnonzero(of_row >= 0).tolist()
@@ -49,10 +81,11 @@ def test_a_split_uses_every_known_row_once_in_batches_that_are_large_enough(
 
 
 def test_order_depends_on_the_seed_and_not_on_the_agreed_order() -> None:
-    draw = np.random.default_rng(0)
-    first = draw_split({"bank": draw.permutation(100)}, settings(20))
-    second = draw_split({"bank": draw.permutation(100)}, settings(20))
-    other = draw_split({"bank": draw.permutation(100)}, settings(20, seed=1))
+    order = np.random.default_rng(0)
+    first, second, other = (
+        draw(table(100), {"bank": order.permutation(100)}, settings(20, seed)).split
+        for seed in (0, 0, 1)
+    )
     assert first.training_samples.tolist() == second.training_samples.tolist()
     assert first.training_samples.tolist() != other.training_samples.tolist()
     # One entity a sample: then entities stand in the order of the samples.
@@ -60,5 +93,71 @@ def test_order_depends_on_the_seed_and_not_on_the_agreed_order() -> None:
 
 
 def test_too_few_rows_are_refused() -> None:
+    unknown = np.full(30, -1)
+    unknown[:2] = [0, 1]
     with pytest.raises(AlignmentError, match="only 2 rows are known to all parties"):
-        draw_split({"bank": np.array([0, 1, -1]), "telco": np.array([0, 1, 2])}, settings(8))
+        draw(table(30), {"bank": unknown, "maker": np.arange(30)}, settings(8))
+    # A party that is not required may know none of them.
+    split = draw(table(30), {"bank": np.arange(30), "telco": unknown}, settings(8)).split
+    assert len(split.training_samples) > 10
+
+
+def test_rows_of_unknown_entities_count_as_zero() -> None:
+    batch = Batch.of(np.arange(4), {"telco": np.array([7, -1, 3, 7])})
+    assert batch.entities["telco"].tolist() == [7, 3]
+    assert batch.entity_of["telco"].tolist() == [0, -1, 1, 0]
+    assert batch.to_samples("telco", np.array([[1.0], [2.0]])).ravel().tolist() == [1, 0, 2, 1]
+    assert batch.sum_by_entity("telco", np.array([1, 10, 100, 1000])).tolist() == [1001, 100]
+
+
+@pytest.mark.parametrize("kind", ["random", "last", "user-last", "cold-users"])
+def test_kinds_of_split(kind: SplitKind) -> None:
+    split_settings = SplitSettings(kind=kind, test=0.2, validation=0.2)
+    dataset = table(200, users=20)
+    split = draw(dataset, {"bank": np.arange(200)}, settings(10, split=split_settings)).split
+    parts = [split.training_samples, split.validation.samples, split.test.samples]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(200))
+    assert [len(part) for part in parts] == [120, 40, 40]
+    users = [set(dataset.ids["user"][part]) for part in parts]
+    if kind == "cold-users":
+        assert not (users[0] & users[1] | users[0] & users[2] | users[1] & users[2])
+    if kind == "last":
+        assert parts[0].max() < parts[1].min() <= parts[1].max() < parts[2].min()
+    if kind == "user-last":
+        assert users[0] == users[1] == users[2]
+
+
+def test_a_split_needs_its_columns() -> None:
+    frame = pd.DataFrame({"id": range(50), "x": np.arange(50.0), "y": np.arange(50) % 2})
+    dataset = PartyDataset.from_frame("shop", frame, ids={"member": "id"}, label="y")
+    for kind, words in (("last", "needs a time column"), ("cold-users", "needs ids of the entity")):
+        chosen = SplitSettings.model_validate({"kind": kind})
+        with pytest.raises(SettingsError, match=words):
+            draw(dataset, {"bank": np.arange(50)}, settings(10, split=chosen))
+
+
+def test_negatives_join_the_training_rows_alone() -> None:
+    dataset, positions = (
+        table(200, users=20),
+        {"bank": np.arange(200), "maker": np.arange(200)[::-1]},
+    )
+    chosen = settings(10, negatives=NegativeSettings(per_positive=2))
+    samples = draw(dataset, positions, chosen)
+    added = np.arange(200, samples.dataset.n_rows)
+    assert len(added) > 50
+    assert samples.n_observed == 200
+    assert set(added.tolist()) <= set(samples.split.training_samples.tolist())
+    assert samples.dataset.label is not None
+    assert not samples.dataset.label[added].any()
+    # A user-keyed party is asked about the row's user, an item-keyed one about the row's item.
+    for row in added.tolist():
+        user, item = samples.dataset.ids["user"][row], samples.dataset.ids["item"][row]
+        assert (
+            dataset.ids["user"][positions["bank"].tolist().index(samples.positions["bank"][row])]
+            == user
+        )
+        assert (
+            dataset.ids["item"][positions["maker"].tolist().index(samples.positions["maker"][row])]
+            == item
+        )
+        assert samples.dataset.columns["price"][row] == 2.0 * int(item)

@@ -123,7 +123,7 @@ def test_the_order_of_rows_says_nothing_about_labels(recorded: Run) -> None:
                 listed = message.entities
                 assert len(np.unique(listed)) == len(listed)
                 # Nothing but positions of the agreed order, which is drawn without regard to labels.
-                assert set(listed.tolist()) <= set(range(recorded.shared["user"]))
+                assert set(listed.tolist()) <= set(range(recorded.shared["users"]))
     ordered = labels[trained.split.training_samples]
     runs = np.count_nonzero(np.diff(ordered)) + 1
     ones = ordered.sum()

@@ -44,8 +44,8 @@ def align(
     for channel in channels.values():
         channel.view = []
     roles = {
-        "coordinator": coordinate_alignment(channels["coordinator"], ["user"]),
-        "shop": align_label_party(channels["shop"], dataset("shop", shop, label=True), ["user"]),
+        "coordinator": coordinate_alignment(channels["coordinator"]),
+        "shop": align_label_party(channels["shop"], dataset("shop", shop, label=True)),
         "bank": align_feature_party(channels["bank"], dataset("bank", bank)),
         "telco": align_feature_party(channels["telco"], dataset("telco", telco)),
     }
@@ -71,10 +71,10 @@ def test_alignment_equals_plain_intersection(
     assert set(aligned) == expected
     assert len(aligned) == len(expected)
     assert [telco[row] for row in results["telco"]] == aligned
-    for identifier, position in zip(shop, results["shop"]["user"].tolist(), strict=True):
+    for identifier, position in zip(shop, results["shop"]["bank"].tolist(), strict=True):
         assert (position == -1) == (identifier not in expected)
         assert position == -1 or aligned[position] == identifier
-    assert results["coordinator"] == {"user": len(expected)}
+    assert results["coordinator"] == {"users": len(expected)}
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_four_parties_find_the_users_they_share(tmp_path: Path) -> None:
     settings = scenario(tmp_path, tables, id="idx", label="fast")
     run = runner.run(settings)
     read = [set(pd.read_csv(tmp_path / f"{name}.csv")["idx"]) for name in files]
-    assert run.shared == {"user": len(set.intersection(*read))}
+    assert run.shared == {"users": len(set.intersection(*read))}
     comparison = baselines.compare(run)
     assert abs(comparison.scores[JOINT].auc - comparison.scores[POOLED].auc) <= 1e-3
     assert comparison.weight_distance <= 1e-2

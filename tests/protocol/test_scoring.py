@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from protocol.errors import RemoteProtocolError
+from protocol.messages import PartialLogits, ScoreRequest
+from protocol.scoring import PairScores, check_positions
+from scenarios import baselines, runner
+from scenarios.baselines import JOINT, POOLED
+from scenarios.runner import Run
+from scenarios.scenario import Scenario, load
+
+LoadScenario = Callable[..., Scenario]
+
+
+@pytest.fixture(scope="module")
+def recommender() -> Run:
+    changes = ["key_bits=1024", "insecure_key=true", "epochs=12"]
+    changes += [f"parties.{name}.arguments.size=tiny" for name in ("shop", "bank", "telco")]
+    scenario = load("shop-bank-telco", [*changes, "truth.arguments.size=tiny"])
+    return runner.run(scenario, record_views=True)
+
+
+def test_pair_scores_are_the_logits_of_the_pairs(recommender: Run) -> None:
+    """Scores by sums over users and items equal scores of rows that hold both."""
+    trained, pairs = recommender.label_party.trained, recommender.label_party.pairs
+    catalogue = recommender.label_party.catalogue
+    assert pairs is not None
+    assert catalogue is not None
+    # On a user's first row the occasion is that of the row itself.
+    test = trained.split.test.samples
+    place = np.flatnonzero(np.isin(test, catalogue.user_rows))
+    assert len(place) > 100
+    rows = test[place]
+    scores = pairs(catalogue.user_of[rows])[np.arange(len(rows)), catalogue.item_of[rows]]
+    np.testing.assert_allclose(scores, recommender.label_party.test_logits[place], atol=1e-9)
+
+
+def test_the_joint_recommender_is_the_pooled_one(recommender: Run) -> None:
+    comparison = baselines.compare(recommender)
+    joint, pooled = comparison.scores[JOINT], comparison.scores[POOLED]
+    assert abs(joint.auc - pooled.auc) < 2e-3
+    assert abs(comparison.rankings[JOINT].ndcg - comparison.rankings[POOLED].ndcg) < 2e-3
+    assert comparison.weight_distance < 1e-2
+    assert joint.auc > comparison.scores[baselines.ALONE].auc + 0.05
+    assert comparison.scores[baselines.BAYES].auc > joint.auc
+    assert set(comparison.rankings) >= {baselines.CONSTANT, baselines.POPULARITY}
+
+
+def test_encrypted_and_plain_factorization_machines_agree_to_the_last_bit(recommender: Run) -> None:
+    scenario = recommender.scenario
+    plain = runner.run(
+        scenario.model_copy(
+            update={"training": scenario.training.model_copy(update={"disclosure": "none"})}
+        )
+    )
+    for name, half in recommender.feature_parties.items():
+        assert (
+            half.model.parameters.tobytes()
+            == plain.feature_parties[name].model.parameters.tobytes()
+        )
+    ours, theirs = recommender.label_party, plain.label_party
+    assert ours.trained.model.parameters.tobytes() == theirs.trained.model.parameters.tobytes()
+    assert ours.test_logits.tobytes() == theirs.test_logits.tobytes()
+
+
+def test_a_feature_party_is_asked_once_an_entity_and_counts_it(recommender: Run) -> None:
+    for name in ("bank", "telco"):
+        asked = [m for _, m in recommender.views[name] if isinstance(m, ScoreRequest)]
+        assert all(len(np.unique(m.entities)) == len(m.entities) for m in asked)
+        ledger = recommender.ledgers[name]
+        counted = sum(ledger.counts[phase, "rows scored"] for phase in ("training", "scoring"))
+        assert counted == sum(len(m.entities) for m in asked)
+
+
+def test_pair_scores_by_hand() -> None:
+    pairs = PairScores(
+        np.array([1.0, 2.0]), np.array([[1.0], [2.0]]), np.array([0.5]), np.array([[3.0]])
+    )
+    assert pairs(np.array([1, 0])).tolist() == [[2 + 0.5 + 25 / 2], [1 + 0.5 + 16 / 2]]
+
+
+def test_answers_of_another_shape_are_refused(
+    load_scenario: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = PartialLogits.__init__
+
+    def with_factors(self: PartialLogits, values: object, latent_sums: object) -> None:
+        honest(self, values, np.zeros((len(values), 2)))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PartialLogits, "__init__", with_factors)
+    with pytest.raises(RemoteProtocolError, match=r"bank sent \(\d+, 2\) latent sums where"):
+        runner.run(load_scenario())
+
+
+def test_positions_beyond_the_rows_are_refused() -> None:
+    check_positions(np.array([0, 4]), 5, sender="shop")
+    check_positions(np.array([], dtype=np.int64), 0, sender="shop")
+    for outside in (-1, 5):
+        with pytest.raises(RemoteProtocolError, match="shop named a row beyond the 5 aligned ones"):
+            check_positions(np.array([0, outside]), 5, sender="shop")
