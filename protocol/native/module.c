@@ -138,8 +138,6 @@ typedef struct {
     PyTypeObject *modulus_type;
 } ModuleState;
 
-static struct PyModuleDef kernel_module;
-
 static size_t element_bytes(const Modulus *modulus) { return modulus->limbs * sizeof(uint64_t); }
 
 static PyObject *modulus_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
