@@ -658,6 +658,7 @@ def test_wrong_lengths(path: str) -> None:
     kernel, x, out, short = field.kernel, field.load([1, 2]), field.empty(2), field.empty(1)
     matrix, zeros = np.ones((2, 2), np.int16), np.zeros(3, np.int64)
     base = _kernel.FixedBase(kernel, field.load([1]), 8, 2, 2)
+    large = Field(2**4096 - 1, path).kernel
     for call in list[Callable[[], object]](
         [
             lambda: kernel.load(b"\1" * 17, 16, out),
@@ -700,6 +701,7 @@ def test_wrong_lengths(path: str) -> None:
             lambda: _kernel.FixedBase(kernel, short, 8, 17, 2),
             lambda: _kernel.FixedBase(kernel, short, 8, 2, 0),
             lambda: _kernel.FixedBase(kernel, short, 8, 2, 65),
+            lambda: _kernel.FixedBase(large, bytes(large.element_bytes), 8, 16, 64),
             lambda: base.powers(b"\1\2", 2, short),
             lambda: base.powers(b"\1\2", 0, out),
             lambda: base.powers(b"\1\2", -1, out),
