@@ -67,7 +67,7 @@ class Modulus:
 
 @final
 class FixedBase:
-    """Powers of one base from tables of ``tables * 2**rows`` elements (Lim-Lee)."""
+    """Powers of one base from tables of ``tables * 2**rows`` elements (Lim-Lee), 1 GiB at most."""
 
     def __new__(
         cls, modulus: Modulus, base_element: Buffer, exponent_bits: int, rows: int, tables: int

@@ -34,7 +34,12 @@
 #endif
 #endif
 
-enum { FEWEST_BITS = 2, MOST_BITS = 4096, PLANES = 16, MOST_LANES = 8 };
+enum {
+    MOST_BITS = 4096,
+    SPARE_BITS = 3, /* R >= 8 n */
+    TILE = 4,       /* limbs are added up so many at a time, and `digits` is a multiple */
+    PLANES = 16,    /* bits of a matrix entry */
+};
 
 typedef enum { DONE = 0, NO_MEMORY, OUT_OF_RANGE } Status;
 
@@ -76,7 +81,7 @@ typedef struct {
 typedef struct {
     int by_rows;
     size_t group, strips;
-    double cost; /* multiplications, tables and folding included */
+    double cost; /* multiplications; those that join_planes makes come on top */
 } DensePlan;
 
 struct Path {

@@ -138,8 +138,6 @@ typedef struct {
     PyTypeObject *modulus_type;
 } ModuleState;
 
-static struct PyModuleDef kernel_module;
-
 static size_t element_bytes(const Modulus *modulus) { return modulus->limbs * sizeof(uint64_t); }
 
 static PyObject *modulus_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
@@ -467,7 +465,7 @@ static PyType_Spec modulus_spec = {
 
 /* ---- FixedBase ---- */
 
-enum { MOST_ROWS = 16, MOST_TABLES = 64, MOST_EXPONENT_BITS = 1 << 16 };
+enum { MOST_ROWS = 16, MOST_TABLES = 64, MOST_EXPONENT_BITS = 1 << 16, MOST_TABLE_BYTES = 1 << 30 };
 
 typedef struct {
     PyObject_HEAD
@@ -494,6 +492,8 @@ static PyObject *fixed_base_new(PyTypeObject *type, PyObject *args, PyObject *ke
             "expected exponent_bits from 1 to %d, rows to %d and tables to %d", (int)MOST_EXPONENT_BITS,
             (int)MOST_ROWS, (int)MOST_TABLES);
     const Modulus *modulus = &((ModulusObject *)modulus_object)->modulus;
+    if (((size_t)tables << rows) * element_bytes(modulus) > MOST_TABLE_BYTES)
+        return PyErr_Format(PyExc_ValueError, "the tables would have more than %d bytes", (int)MOST_TABLE_BYTES);
     const Py_buffer *base = take(&buffers, base_object, WORDS, 0, "base_element");
     if (!base || !check_length(base, 1, element_bytes(modulus), "base_element"))
         return finish(&buffers, NULL);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 64, TILE_DIGITS = 4, SPARE_BITS = 3 /* R >= 8 n */ };
+enum { ALIGNMENT = 64 };
 
 /* `count` * `size` bytes aligned for any vector; `memory` is what to free. NULL if there are not so many. */
 void *allocate_aligned(size_t count, size_t size, void **memory)
@@ -67,7 +67,7 @@ static void square_bytes(uint8_t *square, const uint8_t *n, size_t bytes)
     }
 }
 
-/* `n` is odd, its last byte is not zero, its bits are between FEWEST_BITS and MOST_BITS: the caller checks. */
+/* `n` is odd, above 1 and of at most MOST_BITS, its last byte not zero: the caller checks. */
 Status modulus_init(Modulus *modulus, const Path *path, const uint8_t *n, size_t bytes)
 {
     const size_t limb_bits = path->limb_bits;
@@ -75,7 +75,7 @@ Status modulus_init(Modulus *modulus, const Path *path, const uint8_t *n, size_t
     while (!(n[(bits - 1) / 8] >> ((bits - 1) % 8) & 1))
         bits--;
     size_t digits = (bits + SPARE_BITS + limb_bits - 1) / limb_bits;
-    digits = (digits + TILE_DIGITS - 1) / TILE_DIGITS * TILE_DIGITS;
+    digits = (digits + TILE - 1) / TILE * TILE;
     const size_t limbs = 2 * digits, words = digits * (1 + path->lanes) + 4 * limbs + 2 * bytes / 8 + 1;
 
     memset(modulus, 0, sizeof *modulus);

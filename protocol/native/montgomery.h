@@ -16,8 +16,6 @@
  * a register from its first product to its carry. `digits` is a multiple of TILE.
  */
 
-enum { TILE = 4 };
-
 /* The sums of products that start in TILE columns; a product reaches up to column 2 TILE - 2, its high
  * half (`high`) one further. */
 typedef struct {

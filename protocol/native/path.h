@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Limbs of a digit of MOST_BITS and the 3 bits by which R exceeds n, in whole tiles. */
-#define MOST_DIGITS (((MOST_BITS + 3 + LIMB_BITS - 1) / LIMB_BITS + 3) / 4 * 4)
+/* Limbs of a digit for the largest n, as modulus_init finds them. */
+#define MOST_DIGITS (((MOST_BITS + SPARE_BITS + LIMB_BITS - 1) / LIMB_BITS + TILE - 1) / TILE * TILE)
 
 #include "montgomery.h"
 #include "vectors.h"

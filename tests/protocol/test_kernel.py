@@ -30,7 +30,26 @@ TILE = 4
 # R = 2^(limbs * limb bits), in whole tiles of limbs, is exactly 8 n at the limit: 205 and 2077 bits with
 # 52-bit limbs, 105, 213 and 2049 with 27-bit ones. There the lazily reduced digits have least room.
 TIGHT = [105, 205, 213, 2049, 2077]
-SIZES = [64, 65, 104, 127, 206, 214, 256, 521, 1000, 1024, 1999, 2048, 3072, 4093, 4096, *TIGHT]
+SIZES = [
+    64,
+    65,
+    104,
+    108,
+    127,
+    206,
+    208,
+    214,
+    256,
+    521,
+    1000,
+    1024,
+    1999,
+    2048,
+    3072,
+    4093,
+    4096,
+    *TIGHT,
+]
 
 Elements = NDArray[np.uint8]
 per_path = pytest.mark.parametrize("path", PATHS)
@@ -639,6 +658,7 @@ def test_wrong_lengths(path: str) -> None:
     kernel, x, out, short = field.kernel, field.load([1, 2]), field.empty(2), field.empty(1)
     matrix, zeros = np.ones((2, 2), np.int16), np.zeros(3, np.int64)
     base = _kernel.FixedBase(kernel, field.load([1]), 8, 2, 2)
+    large = Field(2**4096 - 1, path).kernel
     for call in list[Callable[[], object]](
         [
             lambda: kernel.load(b"\1" * 17, 16, out),
@@ -681,6 +701,7 @@ def test_wrong_lengths(path: str) -> None:
             lambda: _kernel.FixedBase(kernel, short, 8, 17, 2),
             lambda: _kernel.FixedBase(kernel, short, 8, 2, 0),
             lambda: _kernel.FixedBase(kernel, short, 8, 2, 65),
+            lambda: _kernel.FixedBase(large, bytes(large.element_bytes), 8, 16, 64),
             lambda: base.powers(b"\1\2", 2, short),
             lambda: base.powers(b"\1\2", 0, out),
             lambda: base.powers(b"\1\2", -1, out),
@@ -698,6 +719,8 @@ def test_wrong_lengths(path: str) -> None:
         ([0, 1, 2], [0, 2]),
         ([0, 1, 2], [-1, 0]),
         ([0, 0, 2], [0, 2**62]),
+        ([0, 2, 2], [0, 2]),
+        ([0, 2, 2], [1, -1]),
         ([0, 2, 1], [0]),
         ([0, 3, 2], [0, 1]),
         ([1, 1, 2], [0, 1]),
