@@ -139,7 +139,8 @@ class PrivateKey:
         """Return the plaintexts as residues in [0, n)."""
         ciphertexts = encrypted.integers()
         ledger.count("decryptions", len(ciphertexts))
-        return self._join(*(self._decrypt_modulo(ciphertexts, ring) for ring in self.rings))
+        from_p, from_q = (self._decrypt_modulo(ciphertexts, ring) for ring in self.rings)
+        return [int(plaintext) for plaintext in _chinese_remainder(from_p, from_q, self.p, self.q)]
 
     def _decrypt_modulo(self, ciphertexts: Sequence[mpz], ring: Ring) -> list[mpz]:
         """Return plaintexts modulo one prime: L(c^(p-1) mod p^2) / L((1 + n)^(p-1) mod p^2)."""
@@ -149,14 +150,6 @@ class PrivateKey:
         correction = gmpy2.invert(-self.public_key.n // prime, prime)
         powers = ring.power(reduced, ring.root - 1)
         return [quotient * correction % prime for quotient in ring.quotients(powers)]
-
-    def _join(self, from_p: Sequence[mpz], from_q: Sequence[mpz]) -> list[int]:
-        """Return the residues modulo n with the given ones modulo p and q (Chinese remainder theorem)."""
-        p_inverse = gmpy2.invert(self.p, self.q)
-        return [
-            int(a + self.p * ((b - a) * p_inverse % self.q))
-            for a, b in zip(from_p, from_q, strict=True)
-        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,8 +220,8 @@ class Encryptor:
         """Encrypt signed integers, each below n / 2 in size; raises LayoutError otherwise."""
         n, ring = self.public_key.n, self.public_key.ring
         plaintexts = [1 + self.public_key.residue(integer) * n for integer in integers]
-        bits, exponents = _draw_exponents(self.public_key, len(plaintexts))
-        hiding = ring.fixed_base_powers(self._h, bits, exponents)
+        exponents = _draw_exponents(self.public_key, len(plaintexts))
+        hiding = ring.fixed_base_powers(self._h, self.public_key.bits // 2, exponents)
         ledger.count("encryptions", len(plaintexts))
         return EncryptedVector(self.public_key, ring.multiply(hiding, ring.elements(plaintexts)))
 
@@ -243,23 +236,24 @@ class KeyHolderEncryptor:
 
     def encrypt(self, integers: Sequence[int]) -> EncryptedVector:
         """Encrypt signed integers, each below n / 2 in size; raises LayoutError otherwise."""
-        n, ring = self.public_key.n, self.public_key.ring
+        n, bits = self.public_key.n, self.public_key.bits // 2
         plaintexts = [1 + self.public_key.residue(integer) * n for integer in integers]
-        bits, exponents = _draw_exponents(self.public_key, len(plaintexts))
+        exponents = _draw_exponents(self.public_key, len(plaintexts))
+        p_squared, q_squared = self.private_key.p**2, self.private_key.q**2
         from_p, from_q = (
-            half.integers(half.fixed_base_powers(self._h % half.modulus, bits, exponents))
-            for half in self.private_key.rings
+            [
+                plaintext % square * hidden % square
+                for plaintext, hidden in zip(
+                    plaintexts,
+                    ring.integers(ring.fixed_base_powers(self._h % ring.modulus, bits, exponents)),
+                    strict=True,
+                )
+            ]
+            for ring, square in zip(self.private_key.rings, (p_squared, q_squared), strict=True)
         )
-        p_squared, q_squared = (mpz(half.modulus) for half in self.private_key.rings)
-        p_inverse = gmpy2.invert(p_squared, q_squared)
-        hiding = [
-            a + p_squared * ((b - a) * p_inverse % q_squared)
-            for a, b in zip(from_p, from_q, strict=True)
-        ]
         ledger.count("encryptions", len(plaintexts))
-        return EncryptedVector(
-            self.public_key, ring.multiply(ring.elements(hiding), ring.elements(plaintexts))
-        )
+        ciphertexts = _chinese_remainder(from_p, from_q, p_squared, q_squared)
+        return EncryptedVector(self.public_key, self.public_key.ring.elements(ciphertexts))
 
 
 def transposed_product(
@@ -414,7 +408,12 @@ def _draw_hiding_base(public_key: PublicKey) -> int:
     return int(gmpy2.powmod(-x * x, public_key.n, public_key.n_squared))
 
 
-def _draw_exponents(public_key: PublicKey, number: int) -> tuple[int, bytes]:
-    """Draw exponents of half the key's bits; return those bits, and the exponents in whole bytes each."""
-    bits = public_key.bits // 2
-    return bits, secrets.token_bytes(number * -(-bits // 8))
+def _draw_exponents(public_key: PublicKey, number: int) -> bytes:
+    """Draw exponents of half the key's bits, in whole bytes each."""
+    return secrets.token_bytes(number * -(-(public_key.bits // 2) // 8))
+
+
+def _chinese_remainder(a: Sequence[mpz], b: Sequence[mpz], p: mpz, q: mpz) -> list[mpz]:
+    """Return the residues modulo ``p q`` that are ``a`` modulo p and ``b`` modulo q."""
+    p_inverse = gmpy2.invert(p, q)
+    return [x + p * ((y - x) * p_inverse % q) for x, y in zip(a, b, strict=True)]

@@ -213,9 +213,18 @@ class PureRing(Ring):
             mpz.from_bytes(data[start : start + width], byteorder="little")
             for start in range(0, len(data), width)
         ]
+        return self.elements(integers)
+
+    def elements(self, integers: Sequence[int]) -> Elements:
+        """Take integers below the modulus."""
         if any(integer >= self.modulus for integer in integers):
             raise ValueError("an integer is not below the modulus")
-        return _objects(integers)
+        return _objects([mpz(integer) for integer in integers])
+
+    def integers(self, elements: Elements) -> list[int]:
+        """Return the elements as integers below the modulus."""
+        integers: list[int] = elements.tolist()
+        return integers
 
     def write(self, elements: Elements, width: int) -> bytes:
         """Return little-endian integers of ``width`` bytes each."""
