@@ -92,10 +92,15 @@ class Negatives:
             columns=pd.concat([dataset.columns, columns], ignore_index=True),
             kinds=dataset.kinds,
             label=np.concatenate([dataset.label, np.zeros(len(self))]),
-            time=None
-            if dataset.time is None or occasion.time is None
-            else pd.concat([dataset.time, occasion.time], ignore_index=True),
+            time=_joined(dataset.time, occasion.time),
+            titles=_joined(dataset.titles, item.titles),
         )
+
+
+def _joined(above: pd.Series[Any] | None, below: pd.Series[Any] | None) -> pd.Series[Any] | None:
+    if above is None or below is None:
+        return None
+    return pd.concat([above, below], ignore_index=True)
 
 
 def draw_negatives(

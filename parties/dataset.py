@@ -47,6 +47,7 @@ class PartyDataset:
     kinds: Mapping[str, ColumnKind]  # in column order
     label: NDArray[np.float64] | None  # 0.0 or 1.0 (n_rows,), at the label party alone
     time: pd.Series | None = None  # when each row came about (n_rows,): orders rows, is no feature
+    titles: pd.Series | None = None  # what to call each row's item (n_rows,): for people to read
 
     @property
     def n_rows(self) -> int:
@@ -62,6 +63,7 @@ class PartyDataset:
             kinds=self.kinds,
             label=None if self.label is None else self.label[rows],
             time=None if self.time is None else self.time.iloc[rows].reset_index(drop=True),
+            titles=None if self.titles is None else self.titles.iloc[rows].reset_index(drop=True),
         )
 
     @classmethod
@@ -77,6 +79,9 @@ class PartyDataset:
         categorical: Sequence[str] = (),
         id_features: Sequence[str] = (),
         time: str | None = None,
+        title: str | None = None,
+        threshold: float | None = None,
+        rating_range: tuple[float, float] | None = None,
     ) -> Self:
         """Check a table and take it over; its index is ignored.
 
@@ -85,7 +90,9 @@ class PartyDataset:
         default all that are neither id nor label. A column declared neither ``numeric`` nor
         ``categorical`` is numeric where pandas holds numbers or booleans. Entity types named in
         ``id_features`` have their ids as a feature too, one 0/1 column an id. ``time`` names a
-        column that orders rows and is no feature.
+        column that orders rows and ``title`` one that names their items; neither is a feature. With
+        a ``threshold`` the label is a rating, within ``rating_range`` if that is given, and counts as
+        1 from the threshold on.
 
         Raises DataError if the table cannot be trained on as it is.
         """
@@ -94,10 +101,13 @@ class PartyDataset:
             raise DataError(
                 f"{party}: id_features names {_listed(unknown)}; there are {_listed(ids)}"
             )
-        if time is not None and time not in frame:
-            raise DataError(f"{party}: no time column {time!r}; there are {_listed(frame.columns)}")
+        for role, name in (("time", time), ("title", title)):
+            if name is not None and name not in frame:
+                raise DataError(
+                    f"{party}: no {role} column {name!r}; there are {_listed(frame.columns)}"
+                )
         if columns is None:
-            apart = {label, time, *ids.values()}
+            apart = {label, time, title, *ids.values()}
             columns = [name for name in frame.columns if name not in apart]
         names = _choose_features(party, list(frame.columns), ids, label, columns, id_features)
         kinds = _choose_kinds(party, {name: frame[name] for name in names}, numeric, categorical)
@@ -115,8 +125,11 @@ class PartyDataset:
             ids=normalised,
             columns=pd.DataFrame(features),
             kinds=kinds,
-            label=None if label is None else _read_label(party, frame[label]),
+            label=None
+            if label is None
+            else _read_label(party, frame[label], threshold, rating_range),
             time=None if time is None else frame[time].reset_index(drop=True),
+            titles=None if title is None else frame[title].reset_index(drop=True),
         )
 
     @classmethod
@@ -132,6 +145,9 @@ class PartyDataset:
         categorical: Sequence[str] = (),
         id_features: Sequence[str] = (),
         time: str | None = None,
+        title: str | None = None,
+        threshold: float | None = None,
+        rating_range: tuple[float, float] | None = None,
     ) -> Self:
         """Read a comma-separated UTF-8 file with a header; the rest is as in :meth:`from_frame`.
 
@@ -148,6 +164,9 @@ class PartyDataset:
             categorical=categorical,
             id_features=id_features,
             time=time,
+            title=title,
+            threshold=threshold,
+            rating_range=rating_range,
         )
 
 
@@ -265,11 +284,24 @@ def _read_ids(party: str, cells: pd.Series, label: str | None) -> NDArray[np.obj
     return np.array(values, dtype=object)
 
 
-def _read_label(party: str, cells: pd.Series) -> NDArray[np.float64]:
+def _read_label(
+    party: str,
+    cells: pd.Series,
+    threshold: float | None,
+    rating_range: tuple[float, float] | None,
+) -> NDArray[np.float64]:
     where = f"{party}: label column {cells.name!r}"
     if empty := int(cells.isna().sum()):
         raise DataError(f"{where} has {_count(empty, 'empty cell')}; drop their rows")
     values = _numbers(cells)
+    if threshold is not None:
+        lowest, highest = rating_range or (-np.inf, np.inf)
+        if outside := int(np.count_nonzero(~((values >= lowest) & (values <= highest)))):
+            raise DataError(
+                f"{where} has {_count(outside, 'rating')} that are no number from {lowest:g} to "
+                f"{highest:g}; correct them or rating_range"
+            )
+        values = (values >= threshold).astype(np.float64)
     distinct = _count(cells.astype(object).map(str).nunique(), "distinct value")
     if not np.isin(values, (0.0, 1.0)).all():
         raise DataError(f"{where}: expected only 0 and 1, got {distinct}; map them to 0 and 1")

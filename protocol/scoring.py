@@ -77,16 +77,17 @@ async def request_pairs(
     matrix: FixedPointMatrix,
     positions: Mapping[str, IntArray],
     catalogue: Catalogue,
+    users: IntArray,
     item_columns: NDArray[np.bool_],
 ) -> PairScores:
-    """Label party: ask once about every user and every item, and so learn the logit of each pair.
+    """Label party: ask once about some users and every item, and so learn the logit of each pair.
 
     ``item_columns`` (n_columns,) tells which of its own columns describe the item; the others are taken as they were
     when the user occurred first. ``positions[party]`` is each own row's aligned row there.
     """
     sides = []
     for entity, rows, columns in (
-        (USER, catalogue.user_rows, ~item_columns),
+        (USER, catalogue.user_rows[users], ~item_columns),
         (ITEM, catalogue.item_rows, item_columns),
     ):
         parties = [p for p in channel.roster.features if channel.roster.members[p].entity == entity]

@@ -1,4 +1,4 @@
-"""The command line: ``colonnade run``, ``colonnade scenarios``, ``colonnade doctor``."""
+"""The command line: ``colonnade run``, ``colonnade recommend``, and what there is."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from protocol.errors import ColonnadeError
 from protocol.native import choose_path
 from scenarios import baselines, run_folder, runner
 from scenarios.evaluation import Ranking
+from scenarios.recommend import recommend
 from scenarios.scenario import catalog, load
 
 BAD_INPUT = 2
@@ -117,6 +118,29 @@ def run_scenario(scenario: str, changes: tuple[str, ...], seed: int | None, runs
     comparison = baselines.compare(finished)
     folder = run_folder.write(finished, comparison, runs)
     _print_result(console, finished, comparison, folder)
+
+
+@main.command("recommend")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--user", required=True, help="The user's id at the label party.")
+@click.option(
+    "--k", type=click.IntRange(min=1), default=10, show_default=True, help="Length of the list."
+)
+@click.option("--item", "items", multiple=True, help="Rank these items alone.")
+def recommend_items(run: Path, user: str, k: int, items: tuple[str, ...]) -> None:
+    """List what a user has not met and would like most, by the models of a finished RUN (its folder)."""
+    found = recommend(run, user, k, items)
+    table = _table(f"The best {len(found.items)} items the user has not met", ["item"], [])
+    if any(one.title for one in found.items):
+        table.add_column("title")
+    table.add_column("probability", justify="right")
+    for one in found.items:
+        cells = [one.item, one.title] if len(table.columns) == 3 else [one.item]
+        table.add_row(*cells, f"{one.probability:.3f}")
+    console = Console()
+    console.print(table)
+    for name in found.unknown_to:
+        console.print(f"{name} does not know this user and contributed nothing.")
 
 
 def _print_result(

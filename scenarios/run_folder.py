@@ -15,16 +15,22 @@ import math
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pydantic import ValidationError
+
+from parties.features import FeatureEncoder
+from parties.model import LocalModel, Optimizer
 from protocol.errors import SettingsError
 from protocol.ledger import MessageRecord
 from protocol.training import TrainedHalf
 from scenarios.baselines import Comparison
 from scenarios.runner import Run
+from scenarios.scenario import Scenario
 
 
 def write(run: Run, comparison: Comparison, runs: Path) -> Path:
@@ -110,6 +116,39 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
         "peak_memory_bytes": run.peak_memory,
         "warnings": run.warnings,
     }
+
+
+@dataclass(frozen=True, eq=False)
+class SavedHalf:
+    """One party's trained half, read back from its own folder."""
+
+    encoder: FeatureEncoder
+    model: LocalModel
+
+
+def read_settings(folder: Path) -> Scenario:
+    """Return the resolved settings of a finished run; raises SettingsError if the folder holds none."""
+    try:
+        return Scenario.model_validate_json((folder / "settings.json").read_bytes())
+    except (OSError, ValidationError):
+        raise SettingsError(
+            f"{folder} is not the folder of a finished run; expected what 'colonnade run' wrote"
+        ) from None
+
+
+def read_half(folder: Path, party: str) -> SavedHalf:
+    """Return a party's trained half; raises SettingsError if its file is missing or damaged."""
+    path = folder / "parties" / party / "model.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        columns = [np.array(saved["weights"])[:, None], np.array(saved["factors"])]
+        parameters = np.hstack(columns).astype(np.float64)
+        encoder = FeatureEncoder.from_json(saved["preprocessing"])
+        bias = None if saved["bias"] is None else float(saved["bias"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SettingsError(f"{path} is missing or damaged; train again") from None
+    unused = Optimizer("sgd", 0.0)
+    return SavedHalf(encoder, LocalModel(parameters, bias, np.zeros_like(parameters), unused))
 
 
 def _finite(numbers: dict[str, float]) -> dict[str, float | None]:

@@ -193,7 +193,10 @@ async def label_party(
             return LabelPartyResult(trained, logits, None, None)
         catalogue = Catalogue.of(dataset)
         item_columns = np.isin(trained.encoder.sources, list(catalogue.item_columns))
-        pairs = await request_pairs(channel, model, matrix, positions, catalogue, item_columns)
+        everyone = np.arange(len(catalogue.users))
+        pairs = await request_pairs(
+            channel, model, matrix, positions, catalogue, everyone, item_columns
+        )
     return LabelPartyResult(trained, logits, catalogue, pairs)
 
 

@@ -50,7 +50,8 @@ class PartySettings(Settings):
     same one are aligned with each other. Rows whose entity a feature party does not know are dropped, or with
     ``missing = "neutral"`` kept: it then contributes nothing to them. A label party with interactions names several
     id columns instead, in ``ids``: ``{ user = "user_id", item = "item_id" }``, and in ``id_features`` those entities
-    whose ids are features of their own. ``time`` is a column that orders its rows.
+    whose ids are features of their own. ``time`` is a column that orders its rows, ``title`` one that names items.
+    With a ``threshold`` the label is a rating, 1 from there on.
     """
 
     name: Name
@@ -60,6 +61,9 @@ class PartySettings(Settings):
     entity: str = "user"
     missing: Literal["drop", "neutral"] = "drop"
     time: str | None = None
+    title: str | None = None
+    threshold: float | None = None
+    rating_range: tuple[float, float] | None = None
     id_features: list[str] = Field(default=[])
     label: str | None = None
     csv: str | None = None
@@ -139,6 +143,9 @@ class Scenario(ProtocolSettings):
             "categorical": party.categorical,
             "id_features": party.id_features,
             "time": party.time,
+            "title": party.title,
+            "threshold": party.threshold,
+            "rating_range": party.rating_range,
         }
         if party.csv is not None:
             return PartyDataset.from_csv(party.name, self.folder / party.csv, **declared)
