@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test check check-native bench clean
 
 demo: .venv/installed
-	$(BIN)/colonnade run breast-cancer
+	$(BIN)/colonnade run
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -75,6 +75,7 @@ class PartyDataset:
         ids: Mapping[str, str],
         label: str | None = None,
         columns: Sequence[str] | None = None,
+        ignore: Sequence[str] = (),
         numeric: Sequence[str] = (),
         categorical: Sequence[str] = (),
         id_features: Sequence[str] = (),
@@ -87,12 +88,12 @@ class PartyDataset:
 
         ``ids`` maps an entity type to the column that holds its ids; a feature party, which has no
         ``label``, has exactly one, with no id twice. ``columns`` are the features in order, by
-        default all that are neither id nor label. A column declared neither ``numeric`` nor
-        ``categorical`` is numeric where pandas holds numbers or booleans. Entity types named in
-        ``id_features`` have their ids as a feature too, one 0/1 column an id. ``time`` names a
-        column that orders rows and ``title`` one that names their items; neither is a feature. With
-        a ``threshold`` the label is a rating, within ``rating_range`` if that is given, and counts as
-        1 from the threshold on.
+        default all that are neither id nor label nor in ``ignore``. A column declared neither
+        ``numeric`` nor ``categorical`` is numeric where pandas holds numbers or booleans. Entity
+        types named in ``id_features`` have their ids as a feature too, one 0/1 column an id.
+        ``time`` names a column that orders rows and ``title`` one that names their items; neither
+        is a feature unless declared so. With a ``threshold`` the label is a rating, within
+        ``rating_range`` if that is given, and counts as 1 from the threshold on.
 
         Raises DataError if the table cannot be trained on as it is.
         """
@@ -107,7 +108,10 @@ class PartyDataset:
                     f"{party}: no {role} column {name!r}; there are {_listed(frame.columns)}"
                 )
         if columns is None:
-            apart = {label, time, title, *ids.values()}
+            if missing := sorted(set(ignore) - set(frame.columns)):
+                raise DataError(f"{party}: ignore names {_listed(missing)}, which is no column")
+            shown_only = {time, title} - {*numeric, *categorical}
+            apart = {label, *shown_only, *ids.values(), *ignore}
             columns = [name for name in frame.columns if name not in apart]
         names = _choose_features(party, list(frame.columns), ids, label, columns, id_features)
         kinds = _choose_kinds(party, {name: frame[name] for name in names}, numeric, categorical)
@@ -141,6 +145,7 @@ class PartyDataset:
         ids: Mapping[str, str],
         label: str | None = None,
         columns: Sequence[str] | None = None,
+        ignore: Sequence[str] = (),
         numeric: Sequence[str] = (),
         categorical: Sequence[str] = (),
         id_features: Sequence[str] = (),
@@ -160,6 +165,7 @@ class PartyDataset:
             ids=ids,
             label=label,
             columns=columns,
+            ignore=ignore,
             numeric=numeric,
             categorical=categorical,
             id_features=id_features,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -99,7 +99,7 @@ def draw_samples(
     roster: Roster,
     settings: ProtocolSettings,
 ) -> Samples:
-    """Split the rows that every required party knows, and add negatives to the training rows if asked for.
+    """Split the rows that every required party knows, and add negatives if asked for.
 
     An epoch has as many batches of equal size as hold at least ``batch_size`` rows each. They stay the
     same in every epoch: a party that saw one row in ever new batches could combine the sums and
@@ -115,8 +115,9 @@ def draw_samples(
     share = settings.split.validation / (1 - settings.split.test)
     validation, training = _hold_out(dataset, rest, min(share, 0.9), settings)
     if settings.negatives.per_positive:
-        dataset, positions, training = _add_negatives(
-            dataset, positions, training, roster, settings
+        # To the validation rows too: the loss that stops training must be the one it descends.
+        dataset, positions, (training, validation) = _add_negatives(
+            dataset, positions, [training, validation], roster, settings
         )
     n_batches = max(1, len(training) // settings.training.batch_size)
     split = Split(
@@ -165,35 +166,33 @@ def _times(table: PartyDataset) -> pd.Series[Any]:
 def _add_negatives(
     dataset: PartyDataset,
     positions: Mapping[str, IntArray],
-    training: IntArray,
+    parts: Sequence[IntArray],
     roster: Roster,
     settings: ProtocolSettings,
-) -> tuple[PartyDataset, dict[str, IntArray], IntArray]:
+) -> tuple[PartyDataset, dict[str, IntArray], list[IntArray]]:
+    """Draw negatives for the positive rows of all parts; each joins the part of the row it is drawn for."""
     assert dataset.label is not None, "only the label party draws samples"
-    catalogue = Catalogue.of(dataset)
+    catalogue, rows = Catalogue.of(dataset), np.concatenate(parts)
     negatives = draw_negatives(
         catalogue,
-        training[dataset.label[training] == 1],
-        training,
+        rows[dataset.label[rows] == 1],
+        rows,
         per_positive=settings.negatives.per_positive,
         popularity=settings.negatives.popularity,
         seed=settings.seed,
     )
-    added = np.arange(dataset.n_rows, dataset.n_rows + len(negatives))
+    row_of_added = {
+        party: negatives.item_rows if roster.members[party].entity == ITEM else negatives.user_rows
+        for party in positions
+    }
     extended = {
-        party: np.concatenate(
-            [
-                of_row,
-                of_row[
-                    negatives.item_rows
-                    if roster.members[party].entity == ITEM
-                    else negatives.user_rows
-                ],
-            ]
-        )
+        party: np.concatenate([of_row, of_row[row_of_added[party]]])
         for party, of_row in positions.items()
     }
-    shuffled = generator(settings.seed, "negatives among the others").permutation(
-        np.concatenate([training, added])
-    )
-    return negatives.extend(dataset, catalogue), extended, shuffled.astype(np.int64)
+    added = np.arange(dataset.n_rows, dataset.n_rows + len(negatives))
+    draw = generator(settings.seed, "negatives among the others")
+    joined = [
+        draw.permutation(np.concatenate([part, added[np.isin(negatives.user_rows, part)]]))
+        for part in parts
+    ]
+    return negatives.extend(dataset, catalogue), extended, joined

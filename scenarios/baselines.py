@@ -32,6 +32,7 @@ POOLED = "pooled plaintext, same optimizer"
 SKLEARN = "pooled scikit-learn LogisticRegression"
 
 
+OBSERVED = "pooled, no negatives"
 CONSTANT = "constant"
 POPULARITY = "popularity"
 BAYES = "the truth (Bayes)"
@@ -79,18 +80,17 @@ def compare(run: Run) -> Comparison:
     split, labels = trained.split, trained.labels
     names = [run.scenario.label_party.name, *run.feature_parties]
 
-    alone = [_plain_half(run, names[0])]
-    train_plaintext(alone, labels, run)
-    pooled = [_plain_half(run, name) for name in names]
-    train_plaintext(pooled, labels, run)
+    models = {ALONE: _train_halves(run, names[:1]), POOLED: _train_halves(run, names)}
+    if trained.samples.n_observed < trained.samples.dataset.n_rows:
+        models[OBSERVED] = _train_halves(run, names, observed_only=True)
 
     test, training = split.test.samples, split.training_samples
     logits = {
         CONSTANT: np.full(len(test), constant_logit(labels[training])),
-        ALONE: _logits(alone, test),
+        ALONE: _logits(models[ALONE], test),
         JOINT: run.label_party.test_logits,
-        POOLED: _logits(pooled, test),
-        SKLEARN: _scikit_learn(pooled, labels, run),
+        **{name: _logits(halves, test) for name, halves in models.items() if name != ALONE},
+        SKLEARN: _scikit_learn(models[POOLED], labels, run),
     }
     if run.scenario.truth is not None:
         chances = np.asarray(run.scenario.truth("truth"), dtype=np.float64)[test]
@@ -99,10 +99,10 @@ def compare(run: Run) -> Comparison:
     of_test = None if users is None else users[test]
 
     joint = _parameters([trained.model, *(party.model for party in run.feature_parties.values())])
-    reference = _parameters([half.model for half in pooled])
+    reference = _parameters([half.model for half in models[POOLED]])
     return Comparison(
         {name: Score.of(values, labels[test], of_test) for name, values in logits.items()},
-        _rankings(run, alone, pooled),
+        _rankings(run, models),
         float(np.linalg.norm(joint - reference) / np.linalg.norm(reference)),
     )
 
@@ -121,9 +121,7 @@ def _scikit_learn(halves: Sequence[PlainHalf], labels: FloatArray, run: Run) -> 
     return logits
 
 
-def _rankings(
-    run: Run, alone: Sequence[PlainHalf], pooled: Sequence[PlainHalf]
-) -> dict[str, Ranking]:
+def _rankings(run: Run, models: Mapping[str, Sequence[PlainHalf]]) -> dict[str, Ranking]:
     """Judge each model's list for every user by what the user liked in the test rows."""
     catalogue, pairs = run.label_party.catalogue, run.label_party.pairs
     if catalogue is None or pairs is None:
@@ -140,9 +138,9 @@ def _rankings(
     scorers: dict[str, FloatArray | Callable[[IntArray], FloatArray]] = {
         CONSTANT: np.zeros(shape),
         POPULARITY: np.broadcast_to(popularity(liked), shape),
-        ALONE: _pairs(alone, catalogue),
+        ALONE: _pairs(models[ALONE], catalogue),
         JOINT: pairs,
-        POOLED: _pairs(pooled, catalogue),
+        **{name: _pairs(halves, catalogue) for name, halves in models.items() if name != ALONE},
     }
     return {
         name: rank(scorer, relevant, met, ranking.k, run.scenario.seed, candidates)
@@ -165,15 +163,35 @@ def _pairs(halves: Sequence[PlainHalf], catalogue: Catalogue) -> PairScores:
     return PairScores(*sides)
 
 
-def train_plaintext(halves: Sequence[PlainHalf], labels: FloatArray, run: Run) -> None:
-    """Train the halves of one model in the clear, in place, as the federated run did: batches, stopping and all."""
-    split, training = run.label_party.trained.split, run.scenario.training
-    rows_of = [[half.rows(batch.samples) for half in halves] for batch in split.batches]
+def _train_halves(
+    run: Run, names: Sequence[str], *, observed_only: bool = False
+) -> list[PlainHalf]:
+    """Train a model in the clear on some parties' columns; ``observed_only`` leaves sampled negatives out."""
+    samples = run.label_party.trained.samples
+    batches = [batch.samples for batch in samples.split.batches]
+    validation = samples.split.validation.samples
+    if observed_only:
+        *batches, validation = (rows[rows < samples.n_observed] for rows in [*batches, validation])
+    halves = [_plain_half(run, name, batches) for name in names]
+    train_plaintext(halves, run.label_party.trained.labels, batches, validation, run.scenario)
+    return halves
+
+
+def train_plaintext(
+    halves: Sequence[PlainHalf],
+    labels: FloatArray,
+    batches: Sequence[IntArray],
+    validation: IntArray,
+    settings: ProtocolSettings,
+) -> None:
+    """Train the halves of one model in the clear, in place, with the federated run's optimizer and stopping."""
+    training = settings.training
+    rows_of = [[half.rows(batch) for half in halves] for batch in batches]
     best, best_loss, waited = [half.model.copy() for half in halves], np.inf, 0
     for _ in range(training.epochs):
-        for number, (batch, rows) in enumerate(zip(split.batches, rows_of, strict=True)):
+        for number, (batch, rows) in enumerate(zip(batches, rows_of, strict=True)):
             logits, latent_sums = _forward(halves, rows)
-            residuals = sigmoid(logits) - labels[batch.samples]
+            residuals = sigmoid(logits) - labels[batch]
             slots = np.column_stack([residuals, residuals[:, None] * latent_sums])
             for half, own in zip(halves, rows, strict=True):
                 gradient = own.transposed_dot(slots) / len(batch)
@@ -181,7 +199,6 @@ def train_plaintext(halves: Sequence[PlainHalf], labels: FloatArray, run: Run) -
                 gradient[:, 1:] -= half.model.factors * squares[:, None] / len(batch)
                 gradient[half.closed[number]] = 0.0
                 half.model.step(gradient, float(np.mean(residuals)))
-        validation = split.validation.samples
         loss = log_loss(_logits(halves, validation), labels[validation])
         waited += 1
         if loss < best_loss:
@@ -208,10 +225,10 @@ def _logits(halves: Sequence[PlainHalf], samples: IntArray) -> FloatArray:
     return _forward(halves, [half.rows(samples) for half in halves])[0]
 
 
-def _plain_half(run: Run, name: str) -> PlainHalf:
+def _plain_half(run: Run, name: str, batches: Sequence[IntArray]) -> PlainHalf:
     """Join one party's table to the label party's rows by id in the clear, and encode it on training rows alone."""
     settings, samples = run.scenario, run.label_party.trained.samples
-    split, leads = samples.split, name == run.scenario.label_party.name
+    leads = name == run.scenario.label_party.name
     dataset = samples.dataset if leads else run.datasets[name]
     entity = None if leads else next(iter(dataset.ids))
     if entity is None:
@@ -219,7 +236,7 @@ def _plain_half(run: Run, name: str) -> PlainHalf:
     else:
         index = pd.Index(dataset.ids[entity])
         row_of = index.get_indexer(pd.Index(samples.dataset.ids[entity])).astype(np.int64)
-    of_training = row_of[split.training_samples]
+    of_training = row_of[np.concatenate(batches)]
     encoder = FeatureEncoder.fit(dataset, np.unique(of_training[of_training >= 0]))
     catalogue = run.label_party.catalogue
     item_columns = list(catalogue.item_columns) if catalogue is not None else []
@@ -231,7 +248,7 @@ def _plain_half(run: Run, name: str) -> PlainHalf:
         np.isin(encoder.sources, item_columns),
         [],
     )
-    half.closed = [_closed(half, batch.samples, settings, leads) for batch in split.batches]
+    half.closed = [_closed(half, batch, settings, leads) for batch in batches]
     return half
 
 

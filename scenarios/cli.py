@@ -24,7 +24,7 @@ from rich.table import Table
 
 from protocol.errors import ColonnadeError
 from protocol.native import choose_path
-from scenarios import baselines, run_folder, runner
+from scenarios import baselines, movielens, run_folder, runner
 from scenarios.evaluation import Ranking
 from scenarios.recommend import recommend
 from scenarios.scenario import catalog, load
@@ -79,7 +79,7 @@ def show_machine() -> None:
 
 
 @main.command("run")
-@click.argument("scenario")
+@click.argument("scenario", default="shop-bank-telco")
 @click.option(
     "--set",
     "changes",
@@ -90,12 +90,15 @@ def show_machine() -> None:
 @click.option(
     "--seed", type=click.IntRange(min=0), help="The seed of splits, batches and initial weights."
 )
+@click.option("--path", help="Where a ready-made scenario finds the data that it does not bring.")
 @click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Where run folders go."
 )
-def run_scenario(scenario: str, changes: tuple[str, ...], seed: int | None, runs: Path) -> None:
+def run_scenario(
+    scenario: str, changes: tuple[str, ...], seed: int | None, path: str | None, runs: Path
+) -> None:
     """Run SCENARIO: a name from the catalogue, or the path of a scenario.toml."""
-    settings = load(scenario, changes, seed)
+    settings = load(scenario, changes, seed, path)
     run_folder.check_writable(runs)
     console = Console()
     console.print(f"[bold]{settings.title or settings.name}[/bold]")
@@ -118,6 +121,14 @@ def run_scenario(scenario: str, changes: tuple[str, ...], seed: int | None, runs
     comparison = baselines.compare(finished)
     folder = run_folder.write(finished, comparison, runs)
     _print_result(console, finished, comparison, folder)
+
+
+@main.command("data")
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
+def download_data(name: str, folder: Path) -> None:
+    """Download a public data set by NAME, such as movielens-100k, and check it."""
+    click.echo(movielens.download(name, folder))
 
 
 @main.command("recommend")

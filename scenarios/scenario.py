@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import tomllib
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -39,6 +40,10 @@ class FunctionCall(Settings):
             raise SettingsError(
                 f"{where}: function = '{self.function}' cannot be found; expected 'module:name'"
             )
+        try:
+            inspect.signature(function).bind(**self.arguments)
+        except TypeError as error:
+            raise SettingsError(f"{where}: {self.function} cannot be called: {error}") from None
         return function(**self.arguments)
 
 
@@ -63,13 +68,14 @@ class PartySettings(Settings):
     time: str | None = None
     title: str | None = None
     threshold: float | None = None
-    rating_range: tuple[float, float] | None = None
+    rating_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     id_features: list[str] = Field(default=[])
     label: str | None = None
     csv: str | None = None
     function: str | None = None
     arguments: dict[str, Any] = Field(default={})
     columns: list[str] | None = None
+    ignore: list[str] = Field(default=[])
     numeric: list[str] = Field(default=[])
     categorical: list[str] = Field(default=[])
 
@@ -139,13 +145,14 @@ class Scenario(ProtocolSettings):
             "ids": party.columns_by_entity,
             "label": party.label,
             "columns": party.columns,
+            "ignore": party.ignore,
             "numeric": party.numeric,
             "categorical": party.categorical,
             "id_features": party.id_features,
             "time": party.time,
             "title": party.title,
             "threshold": party.threshold,
-            "rating_range": party.rating_range,
+            "rating_range": party.rating_range and tuple(party.rating_range),
         }
         if party.csv is not None:
             return PartyDataset.from_csv(party.name, self.folder / party.csv, **declared)
@@ -165,8 +172,16 @@ def catalog() -> list[Scenario]:
     return [load(name) for name in sorted(names)]
 
 
-def load(source: str, changes: Sequence[str] = (), seed: int | None = None) -> Scenario:
-    """Load a scenario by catalogue name or path, with ``key=value`` changes; raises SettingsError."""
+def load(
+    source: str,
+    changes: Sequence[str] = (),
+    seed: int | None = None,
+    data_path: str | None = None,
+) -> Scenario:
+    """Load a scenario by catalogue name or path, with ``key=value`` changes; raises SettingsError.
+
+    ``data_path`` is handed to every party's function.
+    """
     name, folder, text = _find(source)
     try:
         data = tomllib.loads(text)
@@ -176,6 +191,10 @@ def load(source: str, changes: Sequence[str] = (), seed: int | None = None) -> S
         _apply(data, change)
     if seed is not None:
         data["seed"] = seed
+    if data_path is not None:
+        for party in data.get("parties", []):
+            if "function" in party:
+                party.setdefault("arguments", {})["path"] = data_path
     try:
         return Scenario.model_validate({"name": name, **data, "folder": folder})
     except ValidationError as error:

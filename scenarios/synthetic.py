@@ -188,7 +188,7 @@ def _interactions(seed: int, size: str) -> pd.DataFrame:
     items, appeal, vectors = _items(seed, size)
     draw = generator(seed, "interactions")
     activity = draw.lognormal(sigma=0.8, size=n_users)
-    counts = np.clip(np.rint(activity * about / activity.sum()), 2, n_items // 2).astype(np.int64)
+    counts = np.rint(activity * about / activity.sum()).clip(2, 3 * n_items // 4)
     # The largest sums of log weight and Gumbel noise are a draw without replacement.
     keys = draw.gumbel(size=(n_users, n_items)) + np.log(_popularity(n_items))
     ranks = np.argsort(np.argsort(-keys, axis=1), axis=1)

@@ -136,7 +136,7 @@ def test_a_split_needs_its_columns() -> None:
             draw(dataset, {"bank": np.arange(50)}, settings(10, split=chosen))
 
 
-def test_negatives_join_the_training_rows_alone() -> None:
+def test_negatives_join_the_part_of_their_positive_row() -> None:
     dataset, positions = (
         table(200, users=20),
         {"bank": np.arange(200), "maker": np.arange(200)[::-1]},
@@ -146,7 +146,10 @@ def test_negatives_join_the_training_rows_alone() -> None:
     added = np.arange(200, samples.dataset.n_rows)
     assert len(added) > 50
     assert samples.n_observed == 200
-    assert set(added.tolist()) <= set(samples.split.training_samples.tolist())
+    training, validation = samples.split.training_samples, samples.split.validation.samples
+    assert set(added.tolist()) <= set(training.tolist()) | set(validation.tolist())
+    assert np.isin(added, validation).any()
+    assert samples.split.test.samples.max() < 200
     assert samples.dataset.label is not None
     assert not samples.dataset.label[added].any()
     # A user-keyed party is asked about the row's user, an item-keyed one about the row's item.

@@ -1,13 +1,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
+from scipy.special import expit
 from sklearn import metrics
 
+from parties.features import ExactMatrix
+from parties.model import LocalModel
+from protocol.settings import ProtocolSettings, TrainingSettings
 from scenarios import baselines, runner
-from scenarios.baselines import ALONE, JOINT, POOLED, SKLEARN, compare
+from scenarios.baselines import (
+    ALONE,
+    JOINT,
+    POOLED,
+    SKLEARN,
+    PlainHalf,
+    compare,
+    train_plaintext,
+)
 from scenarios.evaluation import Score
 from scenarios.scenario import Scenario, load
 
@@ -46,3 +60,65 @@ def test_withheld_gradients_are_withheld_in_the_pooled_run_too(load_scenario: Lo
     )
     unlike = runner.Run(**{**vars(run), "scenario": ignored})
     assert baselines.compare(unlike).weight_distance > 1e-2
+
+
+def test_the_plain_factorization_machine_is_the_textbook_one() -> None:
+    """Split over two tables or not: against pairwise sums and a textbook Adam, to 1e-9."""
+    draw = np.random.default_rng(0)
+    n, k, l2, rate = 60, 2, 0.01, 0.05
+    dense = np.column_stack([draw.normal(size=(n, 3)), draw.integers(0, 2, (n, 2))])
+    y = draw.integers(0, 2, n).astype(float)
+    settings = ProtocolSettings(
+        training=TrainingSettings(
+            model="factorization-machine", factors=k, epochs=7, learning_rate=rate, patience=99
+        )
+    )
+    batches, validation = [np.arange(25), np.arange(25, 50)], np.arange(50, 60)
+
+    def half(columns: slice, scaled: int, party: str, bias: bool) -> PlainHalf:
+        own = dense[:, columns]
+        matrix = ExactMatrix(own[:, :scaled], sparse.csr_array(own[:, scaled:].astype(np.int8)))
+        model = LocalModel.initialise(
+            np.full((own.shape[1], 1 + k), l2),
+            bias=bias,
+            optimizer=settings.training.new_optimizer(),
+            seed=1,
+            party=party,
+        )
+        nothing = np.zeros(own.shape[1], dtype=bool)
+        return PlainHalf(matrix, np.arange(n), model, None, nothing, [nothing, nothing])
+
+    halves = [half(slice(0, 2), 2, "a", True), half(slice(2, 5), 1, "b", False)]
+    parameters = np.vstack([one.model.parameters for one in halves])
+    w, V, b = parameters[:, 0], parameters[:, 1:], halves[0].model.bias or 0.0
+
+    def logits(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        z = b + rows @ w
+        for i in range(5):
+            for j in range(i + 1, 5):
+                z = z + (V[i] @ V[j]) * rows[:, i] * rows[:, j]
+        return z
+
+    m = v = np.zeros(5 + 5 * k + 1)
+    best, best_loss, steps = (w, V, b), np.inf, 0
+    for _ in range(settings.training.epochs):
+        for batch in batches:
+            rows, d = dense[batch], expit(logits(dense[batch])) - y[batch]
+            of_V = np.zeros_like(V)
+            for i in range(5):
+                others = sum((V[j] * rows[:, [j]] for j in range(5) if j != i), np.zeros((25, k)))
+                of_V[i] = (d[:, None] * rows[:, [i]] * others).mean(axis=0)
+            flat = [rows.T @ d / 25 + l2 * w, (of_V + l2 * V).ravel(), [d.mean()]]
+            gradient, steps = np.concatenate(flat), steps + 1
+            m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+            step = rate * (m / (1 - 0.9**steps)) / (np.sqrt(v / (1 - 0.999**steps)) + 1e-8)
+            w, V, b = w - step[:5], V - step[5:-1].reshape(5, k), b - step[-1]
+        z = logits(dense[validation])
+        loss = float(np.mean(np.logaddexp(0, z) - y[validation] * z))
+        if loss < best_loss:
+            best, best_loss = (w, V, b), loss
+
+    train_plaintext(halves, y, batches, validation, settings)
+    trained = np.vstack([one.model.parameters for one in halves])
+    np.testing.assert_allclose(trained, np.column_stack(best[:2]), atol=1e-9)
+    assert halves[0].model.bias == pytest.approx(best[2], abs=1e-9)
