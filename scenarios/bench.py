@@ -23,6 +23,7 @@ from typing import Any
 
 import click
 import numpy as np
+import pandas as pd
 from joblib import parallel_config
 from rich import box
 from rich.console import Console
@@ -41,11 +42,14 @@ from protocol.paillier import (
     SlotLayout,
     transposed_product,
 )
+from scenarios import runner
+from scenarios.scenario import Scenario
 
 ENCRYPT, HOLDER, DECRYPT, ADD = "encrypt", "encrypt as key holder", "decrypt", "add"
 DENSE = {shape: f"product {shape[0]}x{shape[1]}, an entry" for shape in ((256, 64), (1024, 256))}
 SPARSE, PACKED = "one-hot 100,000x2,000, an entry", "product 256x64 of 9 slots, an entry and slot"
 PACK, MASK, OPEN = "pack, a column", "mask, a ciphertext", "decrypt a gradient, a ciphertext"
+EPOCH = "an epoch of 30,000 x 23, batch 1,024, all cores"
 CORES = "product 4096x256 on all cores, an entry"
 PRODUCTS = (*DENSE.values(), SPARSE, PACKED, CORES)
 
@@ -163,6 +167,41 @@ def _open(key: PrivateKey, gradient: EncryptedVector) -> list[int]:
     return masks.remove(key.decrypt(gradient))
 
 
+def epoch_table(part: str) -> pd.DataFrame:
+    """Return one party's table of 30,000 made-up users: 12 columns and a label, or 11 columns."""
+    draw = np.random.default_rng(0)
+    columns, noise = draw.normal(size=(30_000, 23)), draw.logistic(size=30_000)
+    own = slice(0, 12) if part == "label" else slice(12, 23)
+    table = pd.DataFrame(columns[:, own]).rename(columns="x{}".format)
+    table.insert(0, "user", np.arange(30_000))
+    if part == "label":
+        table["y"] = (columns.sum(axis=1) / 3 + noise > 0).astype(int)
+    return table
+
+
+def measure_epoch(path: str, key_bits: int) -> Measurement:
+    """Measure one whole epoch of ``open`` logistic training, batch 1,024, on all cores; in seconds all told."""
+    parties: list[dict[str, Any]] = [
+        {"name": "left", "role": "label", "label": "y"},
+        {"name": "right", "role": "feature"},
+    ]
+    for party in parties:
+        arguments = {"part": party["role"]}
+        party |= {"id": "user", "function": "scenarios.bench:epoch_table", "arguments": arguments}
+    scenario = Scenario.model_validate(
+        {
+            "name": "epoch",
+            "parties": parties,
+            "encryption": {"key_bits": key_bits, "insecure_key": True},
+            "split": {"test": 0.001, "validation": 0.001},
+            "training": {"epochs": 2, "batch_size": 1024},
+        }
+    )
+    with on_path(path):
+        history = runner.run(scenario).label_party.trained.history
+    return Measurement(key_bits, EPOCH, path, 1e6 * min(epoch.seconds for epoch in history))
+
+
 def measure_phe(key: PrivateKey) -> Iterator[Measurement]:
     """Phe by its public interface; its product of floats aligns exponents as it goes."""
     public_key, private_key = key.public_key.phe, key.phe
@@ -269,6 +308,7 @@ def main(key_bits: tuple[int, ...], as_json: bool, out: Path) -> None:
             for measurement in measure_ours(key, path):
                 measured.append(measurement)
                 console.print(f"[dim]{bits} bits, {path}: {measurement.operation}[/dim]")
+            measured.append(measure_epoch(path, bits))
         for peer, measure in PEERS.items():
             try:
                 measured += measure(key)
@@ -303,7 +343,11 @@ def _table(bits: int, measured: list[Measurement], paths: list[str]) -> Table:
         cells = []
         for path in paths:
             (own,) = (one for one in measured if one.operation == operation and one.library == path)
-            cells += [f"{own.microseconds:,.2f}", f"{own.multiplications or 0:,.2f}"]
+            multiplications = own.multiplications
+            cells += [
+                f"{own.microseconds:,.2f}",
+                "" if multiplications is None else f"{multiplications:,.2f}",
+            ]
             ratios = [ratio(measured, operation, path, peer) for peer in peers]
             cells += ["" if number is None else f"{number:,.1f}" for number in ratios]
         table.add_row(operation, *cells)

@@ -25,7 +25,7 @@ class _Size(NamedTuple):
 
 _SIZES = {"full": _Size(4_000, 300, 55_000), "tiny": _Size(1_200, 40, 16_500)}
 _KEPT = {"bank": 0.85, "telco": 0.80}  # of the shop's users
-_OUTSIDERS = 0.3  # of as many as the shop has users: people that are no customers of the shop
+_OUTSIDERS = 0.3  # of the same number: others, who are no customers of the shop
 _COLD = 0.3
 _MISSING = 0.045
 _RANK = 3
@@ -38,16 +38,17 @@ _CATEGORIES = (
 _FIRST_SECOND = 1_735_689_600  # 1 January 2025, UTC
 _SECONDS = 180 * 24 * 3600
 
-# The logit of a purchase: an appeal of the item, which the shop can learn, and the product of two
-# vectors, for which it lacks the user's. The sizes make the AUCs that the scenario is known for.
+# The logit of a purchase: how appealing the item is, which the shop can learn, and the product of the
+# user's and the item's vectors, of which it can learn the item's only. With these standard deviations
+# the shop alone reaches an AUC of about .61, all three together .78, the truth .83.
 _BASE = -1.0
 _APPEAL = 0.6
-_AFFINITY = 0.9
-_COMMON = 0.22
+_AFFINITY = 0.9  # along each of the three traits
+_COMMON = 0.22  # what a trait adds whatever the item: all that a logistic model gains by joining
 
 
 class _Column(NamedTuple):
-    """How a column shows the traits: a weighted sum of them and of noise, all of unit variance."""
+    """How a column shows the traits: a weighted sum of them and of noise, each of unit variance."""
 
     name: str
     weights: tuple[float, float, float]  # thrift, curiosity, homeliness
