@@ -36,7 +36,7 @@ class FunctionCall(Settings):
             function = getattr(importlib.import_module(module), name) if colon else None
         except (ImportError, AttributeError):
             function = None
-        if not callable(function):
+        if not inspect.isfunction(function):
             raise SettingsError(
                 f"{where}: function = '{self.function}' cannot be found; expected 'module:name'"
             )

@@ -108,6 +108,10 @@ def test_a_function_that_cannot_be_found_is_explained(scenario_file: Path, funct
 
 
 def test_a_function_must_return_a_table() -> None:
-    scenario = load("breast-cancer", ['parties.clinic.function="builtins:dict"'])
-    with pytest.raises(DataError, match="returned dict; expected a pandas DataFrame"):
+    scenario = load("breast-cancer", ['parties.clinic.function="platform:uname"'])
+    with pytest.raises(SettingsError, match="cannot be called: got an unexpected keyword arg"):
         scenario.dataset(scenario.label_party)
+    scenario = load("breast-cancer", ['parties.clinic.function="platform:uname"'])
+    party = scenario.label_party.model_copy(update={"arguments": {}})
+    with pytest.raises(DataError, match="returned uname_result; expected a pandas DataFrame"):
+        scenario.dataset(party)
