@@ -63,7 +63,7 @@ def open_ring(root: int) -> Ring:
 class NativeRing(Ring):
     """Arithmetic by the kernel. Elements are 64-bit words in its own form, (n_elements, words)."""
 
-    share = 4_000  # about 3 ms at 2048 bits: what a thread costs to reach, several times over
+    share = 4_000  # about 1 ms at 2048 bits: what a thread costs to reach, several times over
 
     def __init__(self, root: int, path: str) -> None:
         super().__init__(root)

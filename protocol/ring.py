@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
@@ -21,6 +22,8 @@ import gmpy2
 import numpy as np
 from gmpy2 import mpz
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib._parallel_backends import LokyBackend
+from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 
 from protocol import exponentiation, ledger
@@ -192,7 +195,14 @@ class Ring(ABC):
         """Do tasks side by side and charge the running party for what the helpers counted."""
         if len(tasks) == 1:
             return [work(*tasks[0])]
-        done = Parallel(prefer=prefers)(delayed(ledger.apart)(work, *task) for task in tasks)
+        backend, _ = get_active_backend()
+        if prefers == "threads" and isinstance(backend, LokyBackend):
+            # joblib's default: its threads are started for each call and waited for in steps of 10 ms.
+            futures = [_threads().submit(ledger.apart, work, *task) for task in tasks]
+            done = [future.result() for future in futures]
+        else:
+            spread = Parallel(n_jobs=len(tasks), prefer=prefers)
+            done = spread(delayed(ledger.apart)(work, *task) for task in tasks)
         for _, counts in done:
             ledger.merge(counts)
         return [result for result, _ in done]
@@ -202,9 +212,7 @@ class PureRing(Ring):
     """Arithmetic by gmpy2. Elements are an object array of ``mpz``, (n_elements,)."""
 
     path = "gmpy2"
-    share = (
-        40_000  # about 0.15 seconds at 2048 bits: what a process costs to reach, several times over
-    )
+    share = 10_000  # about 40 ms at 2048 bits, several times what a process costs to reach
     prefers = "processes"  # loops over Python objects hold the lock
 
     def read(self, data: bytes, width: int) -> Elements:
@@ -254,6 +262,12 @@ class PureRing(Ring):
             [part.tolist() for part in np.split(rows, starts[1:-1])] if len(starts) > 1 else []
         )
         return _objects(exponentiation.indicator_products(elements.tolist(), columns, self.modulus))
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    """Return helper threads that live as long as the process; idle ones cost nothing."""
+    return ThreadPoolExecutor(max_workers=effective_n_jobs(-1), thread_name_prefix="colonnade")
 
 
 def block_rows(n_columns: int, memory_budget: int) -> int:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pickle
 import secrets
+import threading
+import time
 from collections.abc import Iterator
 
 import gmpy2
@@ -9,14 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from joblib import parallel_config
+from joblib import effective_n_jobs, parallel_config
 
 from protocol import native
 from protocol.errors import SettingsError
 from protocol.exponentiation import MODULAR_MULTIPLICATIONS
 from protocol.ledger import Ledger, _current
 from protocol.native import choose_path, open_ring
-from protocol.ring import PureRing, Ring, block_rows
+from protocol.ring import Elements, PureRing, Ring, block_rows
 
 ROOT = int(gmpy2.next_prime(1 << 130) * gmpy2.next_prime(1 << 125))
 PATHS = ["gmpy2", *native.built_paths()]
@@ -144,6 +146,24 @@ def test_helpers_in_other_processes_agree_and_are_counted(
     with parallel_config(n_jobs=2):
         assert pure.integers(pure.column_products(elements, matrix, 10**9)) == alone
     assert ledger.counts["setup", MODULAR_MULTIPLICATIONS] > counted
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+def test_as_many_helpers_work_as_there_are_jobs(
+    any_ring: Ring, n_jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(any_ring), "share", 1)
+    threads = set()
+
+    def note(*arguments: object) -> Elements:
+        threads.add(threading.get_ident())
+        time.sleep(0.05)
+        return any_ring.elements([1])
+
+    monkeypatch.setattr(any_ring, "_power", note)
+    with parallel_config(n_jobs=n_jobs):
+        any_ring.power(any_ring.elements(list(range(2, 12))), 3)
+    assert len(threads) == min(n_jobs, effective_n_jobs(-1))
 
 
 def test_a_ring_travels_to_other_processes(any_ring: Ring) -> None:
