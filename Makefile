@@ -2,13 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check check-native bench clean
+.PHONY: demo test test-paths check check-native bench clean
 
 demo: .venv/installed
 	$(BIN)/colonnade run
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# The whole suite on each path of the arithmetic that this machine has.
+test-paths: .venv/installed-dev
+	for path in gmpy2 $$($(BIN)/python -c "from protocol.native import built_paths; print(*built_paths())"); do \
+		echo "== $$path"; COLONNADE_KERNEL=$$path $(BIN)/python -m pytest || exit 1; \
+	done
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import ExactMatrix, FeatureEncoder
 from parties.model import LocalModel, joint_logits, log_loss, sigmoid
+from protocol.errors import DataError
 from protocol.messages import FloatArray, IntArray
 from protocol.scoring import PairScores
 from protocol.settings import ProtocolSettings
@@ -122,7 +123,7 @@ def _scikit_learn(halves: Sequence[PlainHalf], labels: FloatArray, run: Run) -> 
 
 
 def _rankings(run: Run, models: Mapping[str, Sequence[PlainHalf]]) -> dict[str, Ranking]:
-    """Judge each model's list for every user by what the user liked in the test rows."""
+    """Judge each model's list for every user by what the user liked in the test rows; empty if nobody has one."""
     catalogue, pairs = run.label_party.catalogue, run.label_party.pairs
     if catalogue is None or pairs is None:
         return {}
@@ -142,10 +143,13 @@ def _rankings(run: Run, models: Mapping[str, Sequence[PlainHalf]]) -> dict[str, 
         JOINT: pairs,
         **{name: _pairs(halves, catalogue) for name, halves in models.items() if name != ALONE},
     }
-    return {
-        name: rank(scorer, relevant, met, ranking.k, run.scenario.seed, candidates)
-        for name, scorer in scorers.items()
-    }
+    try:
+        return {
+            name: rank(scorer, relevant, met, ranking.k, run.scenario.seed, candidates)
+            for name, scorer in scorers.items()
+        }
+    except DataError:  # nothing is left to rank: that must not lose what was trained
+        return {}
 
 
 def _pairs(halves: Sequence[PlainHalf], catalogue: Catalogue) -> PairScores:

@@ -174,6 +174,10 @@ def _print_result(
     console.print(_score_table(comparison))
     if comparison.rankings:
         console.print(_ranking_table(run, comparison.rankings))
+    elif run.scenario.ranking.k:
+        console.print(
+            "No lists were judged: without what they have met, no user has an item left.\n"
+        )
     console.print(
         f"The joint weights differ from the pooled ones by {comparison.weight_distance:.1e} (relative).\n"
     )

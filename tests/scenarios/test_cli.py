@@ -130,6 +130,93 @@ def test_bad_settings_are_one_clear_line(
     assert deliveries == []
 
 
+@pytest.fixture
+def ratings_file(tmp_path: Path) -> Path:
+    """A label party with ratings and a feature party keyed by item."""
+    draw = np.random.default_rng(0)
+    pairs = [(user, item) for user in range(30) for item in range(8) if (user + item) % 2]
+    ratings = pd.DataFrame(pairs, columns=["who", "what"])
+    ratings["stars"] = draw.integers(1, 6, len(ratings))
+    ratings.to_csv(tmp_path / "ratings.csv", index=False)
+    makers = pd.DataFrame({"sku": range(8), "weight": draw.normal(size=8)})
+    makers.to_csv(tmp_path / "makers.csv", index=False)
+    (tmp_path / "ratings.toml").write_text(
+        """
+        [training]
+        model = "factorization-machine"
+        epochs = 2
+        guard = "warn"
+        [encryption]
+        key_bits = 512
+        insecure_key = true
+        [ranking]
+        k = 3
+        [[parties]]
+        name = "shop"
+        role = "label"
+        csv = "ratings.csv"
+        ids = { user = "who", item = "what" }
+        id_features = ["user", "item"]
+        label = "stars"
+        threshold = 4
+        rating_range = [1, 5]
+        [[parties]]
+        name = "maker"
+        role = "feature"
+        csv = "makers.csv"
+        entity = "item"
+        id = "sku"
+        """,
+        encoding="utf-8",
+    )
+    return tmp_path / "ratings.toml"
+
+
+def test_ratings_with_an_item_keyed_party_run(ratings_file: Path, tmp_path: Path) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(main, ["run", str(ratings_file), *runs])
+    assert result.exit_code == 0, result.output
+    assert "Lists of 3 from all items" in result.output
+    assert "GAUC" in result.output
+
+
+BAD_RECOMMENDERS: dict[str, tuple[list[str], str]] = {
+    "no factors": (["factors=0"], "training.factors: input should be greater than or equal to 1"),
+    "ratings out of range": (["parties.shop.rating_range=[1, 4]"], "no number from 1 to 4"),
+    "an entity the label party lacks": (['parties.maker.entity="brand"'], "no ids of entity"),
+    "lists without items": (
+        ['parties.shop.ids={user="who"}', "parties.shop.id_features=[]"],
+        "no ids of entity",
+    ),
+    "a batch too large for the slots": (["residual_bits=25"], "less than or equal to 24"),
+    "a split without its column": (["split.kind=last"], "needs a time column"),
+    "an unknown column": (['parties.shop.time="when"'], "no time column 'when'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RECOMMENDERS)
+def test_bad_recommenders_are_one_clear_line(case: str, ratings_file: Path, tmp_path: Path) -> None:
+    changes, words = BAD_RECOMMENDERS[case]
+    settings = [part for change in changes for part in ("--set", change)]
+    runs = ["--runs", str(tmp_path / "runs")]
+    refused(CliRunner().invoke(main, ["run", str(ratings_file), *settings, *runs]), words, tmp_path)
+
+
+def test_users_who_have_met_everything_get_no_list_and_lose_nothing(
+    ratings_file: Path, tmp_path: Path
+) -> None:
+    one_item = pd.DataFrame(
+        {"who": range(60), "what": 1, "stars": np.arange(60) % 5 + 1, "x": range(60)}
+    )
+    both = pd.concat([one_item, one_item.assign(what=2)])
+    both.to_csv(tmp_path / "ratings.csv", index=False)
+    runs = ["--runs", str(tmp_path / "runs")]
+    settings = ["--set", "split.test=0.02", "--set", "split.validation=0.02"]
+    result = CliRunner().invoke(main, ["run", str(ratings_file), *settings, *runs])
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "runs" / "ratings").iterdir())) == 1
+
+
 def refused(result: Result, words: str, folder: Path) -> None:
     assert result.exit_code == 2, result.output
     (line,) = [line for line in result.stderr.splitlines() if line]
