@@ -132,14 +132,28 @@ def column_products(values: Sequence[int], matrix: NDArray[np.int16], modulus: i
         values, planes.reshape(n_rows, n_columns * SCALED_BITS).astype(bool), modulus
     )
     results = []
-    for column in range(n_columns):
-        *magnitudes, sign = products[column * SCALED_BITS : (column + 1) * SCALED_BITS]
-        result = pow(sign, -1, modulus)
+    signs = inverses(products[SCALED_BITS - 1 :: SCALED_BITS], modulus)
+    for column, result in enumerate(signs):
+        magnitudes = products[column * SCALED_BITS : (column + 1) * SCALED_BITS - 1]
         for plane in reversed(magnitudes):
             result = result * result % modulus * plane % modulus
         results.append(result)
     ledger.count(MODULAR_MULTIPLICATIONS, n_columns * 2 * (SCALED_BITS - 1))
     return results
+
+
+def inverses(values: Sequence[int], modulus: int) -> list[int]:
+    """Return the inverse of each value by one inversion, and three multiplications each (Montgomery 1987)."""
+    prefixes = [1]
+    for value in values:
+        prefixes.append(prefixes[-1] * value % modulus)
+    running = pow(prefixes[-1], -1, modulus)
+    inverted = []
+    for value, prefix in zip(reversed(values), reversed(prefixes[:-1]), strict=True):
+        inverted.append(running * prefix % modulus)
+        running = running * value % modulus
+    ledger.count(MODULAR_MULTIPLICATIONS, 3 * len(values))
+    return inverted[::-1]
 
 
 def indicator_products(
