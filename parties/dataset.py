@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,21 @@ class ColumnKind(StrEnum):
     NUMERIC = "numeric"
     CATEGORICAL = "categorical"
     IDENTIFIER = "identifier"
+
+
+class Declaration(TypedDict, total=False):
+    """What a party says of its table, beside its ids: the keywords of :meth:`PartyDataset.from_frame`."""
+
+    label: str | None
+    columns: Sequence[str] | None
+    ignore: Sequence[str]
+    numeric: Sequence[str]
+    categorical: Sequence[str]
+    id_features: Sequence[str]
+    time: str | None
+    title: str | None
+    threshold: float | None
+    rating_range: tuple[float, float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,37 +158,15 @@ class PartyDataset:
         path: str | PathLike[str],
         *,
         ids: Mapping[str, str],
-        label: str | None = None,
-        columns: Sequence[str] | None = None,
-        ignore: Sequence[str] = (),
-        numeric: Sequence[str] = (),
-        categorical: Sequence[str] = (),
-        id_features: Sequence[str] = (),
-        time: str | None = None,
-        title: str | None = None,
-        threshold: float | None = None,
-        rating_range: tuple[float, float] | None = None,
+        **declared: Unpack[Declaration],
     ) -> Self:
         """Read a comma-separated UTF-8 file with a header; the rest is as in :meth:`from_frame`.
 
         Ids and declared categories stay the text they are in the file: '007' keeps its zeros.
         Raises DataError also if the file cannot be read.
         """
-        return cls.from_frame(
-            party,
-            _read_csv(party, path, ids.values(), categorical),
-            ids=ids,
-            label=label,
-            columns=columns,
-            ignore=ignore,
-            numeric=numeric,
-            categorical=categorical,
-            id_features=id_features,
-            time=time,
-            title=title,
-            threshold=threshold,
-            rating_range=rating_range,
-        )
+        frame = _read_csv(party, path, ids.values(), declared.get("categorical", ()))
+        return cls.from_frame(party, frame, ids=ids, **declared)
 
 
 def normalise_id(value: object) -> str:
