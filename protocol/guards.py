@@ -48,7 +48,7 @@ class Guard:
         )
         if self.settings.guard == "strict":
             raise GuardError(sentence)
-        if sentence not in self.warnings:
+        if not self.warnings:  # one batch stands for all that are as small
             self.warnings.append(sentence)
 
     def openable(self, matrix: FixedPointMatrix) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
