@@ -64,3 +64,18 @@ def test_entries_of_rare_indicators_stay_closed() -> None:
     indicators[:2, 0] = indicators[:3, 1] = 1
     guard = Guard("bank", TrainingSettings(min_support=3))
     assert guard.openable(matrix(30, 1, indicators)).tolist() == [0, 2]
+
+
+def test_a_known_gap_differences_of_sums_give_a_withheld_row_away() -> None:
+    """docs/security.md, 'A known gap': an attack that works, kept until a guard stops it."""
+    colour = np.zeros((30, 3))
+    colour[0, 0] = colour[1:15, 1] = colour[15:, 2] = 1  # one row alone is of the first colour
+    size = np.zeros((30, 2))
+    size[:10, 0] = size[10:, 1] = 1
+    rows = matrix(30, 0, np.hstack([colour, size]))
+    residuals = np.random.default_rng(1).normal(size=30)
+    columns = Guard("bank", TrainingSettings()).openable(rows)
+    assert columns.tolist() == [1, 2, 3, 4]  # the rare colour is withheld
+    opened = np.hstack([colour, size])[:, columns].T @ residuals
+    of_colours, of_sizes = opened[:2].sum(), opened[2:].sum()
+    assert of_sizes - of_colours == pytest.approx(residuals[0])
