@@ -167,7 +167,7 @@ def _find(path: StrPath | None) -> tuple[Path, _Layout]:
     came = "no path was given" if folder is None else f"{folder} has neither"
     raise DataError(
         f"MovieLens: expected the path of GroupLens' folder with {files}, but {came}; run "
-        "'colonnade data movielens-100k' and give the folder that it names"
+        "'colonnade data movielens-100k' and give the folder that it names with --path"
     )
 
 
