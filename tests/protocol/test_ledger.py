@@ -1,17 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
 from protocol.ledger import Ledger, count, metered
-
-
-def busy(seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
 
 
 def test_counts_go_to_whoever_runs_and_to_its_phase() -> None:
@@ -37,23 +30,34 @@ def test_counts_go_to_whoever_runs_and_to_its_phase() -> None:
     count("encryptions", 1)  # nobody runs: nobody pays
 
 
-def test_only_computing_costs_seconds() -> None:
+def test_only_computing_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("protocol.ledger.time.perf_counter", lambda: clock[0])
     ledger = Ledger("a")
 
+    def spend(seconds: float) -> None:
+        clock[0] += seconds
+
     async def work() -> str:
-        busy(0.02)
-        await asyncio.sleep(0.2)
+        spend(2)
+        await asyncio.sleep(0)
+        spend(1)
         with ledger.during("training"):
-            busy(0.03)
+            spend(30)
+            await asyncio.sleep(0)
+            spend(10)
+        spend(4)
         return "done"
 
-    assert asyncio.run(_run(work(), ledger)) == "done"
-    assert 0.015 < ledger.seconds["setup"] < 0.15
-    assert 0.025 < ledger.seconds["training"] < 0.15
-    assert [row[:3] for row in ledger.rows()] == [
-        ("a", "setup", "seconds"),
-        ("a", "training", "seconds"),
-    ]
+    async def beside_another() -> str:
+        task = asyncio.ensure_future(_run(work(), ledger))
+        while not task.done():
+            await asyncio.sleep(0)
+            spend(500)  # whatever others do while the role waits
+        return str(task.result())
+
+    assert asyncio.run(beside_another()) == "done"
+    assert ledger.rows() == [("a", "setup", "seconds", 7.0), ("a", "training", "seconds", 40.0)]
 
 
 async def _run(work: object, ledger: Ledger) -> object:

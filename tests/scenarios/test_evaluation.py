@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import astuple
 from typing import Any
 
@@ -403,16 +402,6 @@ def test_blocks_and_functions_change_nothing(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(evaluation, "_BLOCK_CELLS", cells)
         assert rank(of_users, relevant, excluded, 5, 7) == whole
         assert len(asked) == len(set(asked)) == whole.n_users < 40
-
-
-@pytest.mark.parametrize(("n_users", "n_items"), [(943, 1682), (4000, 300)])
-def test_a_full_catalogue_is_ranked_in_under_a_second(n_users: int, n_items: int) -> None:
-    draw = np.random.default_rng(5)
-    scores = draw.normal(size=(n_users, n_items))
-    relevant, excluded = (matrix(draw.random((n_users, n_items)) < share) for share in (0.01, 0.05))
-    start = time.process_time()
-    rank(scores, relevant, excluded, 10, 0)
-    assert time.process_time() - start < 1
 
 
 def test_what_cannot_be_ranked() -> None:
