@@ -83,18 +83,31 @@ class PublicKey:
         """The same key as phe's own class."""
         return PaillierPublicKey(int(self.n))
 
-    def residue(self, integer: int) -> mpz:
-        """Return a signed integer as a residue modulo n; raises LayoutError at n / 2 and beyond."""
+    def fitting(self, integer: int) -> mpz:
+        """Return a signed integer; raises LayoutError at n / 2 in size and beyond."""
         if 2 * abs(integer) >= self.n:
             raise LayoutError(
                 f"an integer of {integer.bit_length()} bits does not fit a signed plaintext of a "
                 f"{self.bits}-bit key; use a larger key or fewer fractional bits"
             )
-        return mpz(integer) % self.n
+        return mpz(integer)
 
     def signed(self, residue: int) -> int:
         """Return the signed integer that a residue modulo n stands for."""
         return int(residue if 2 * residue < self.n else residue - self.n)
+
+
+class ChineseRemainder:
+    """Residues modulo ``a b`` from those modulo a and modulo b, which have no common factor."""
+
+    def __init__(self, a: mpz, b: mpz) -> None:
+        self._a, self._b = a, b
+        self._a_inverse = gmpy2.invert(a, b)
+
+    def join(self, of_a: Sequence[mpz], of_b: Sequence[mpz]) -> list[mpz]:
+        """Return the residues modulo ``a b`` with the given ones modulo a and b."""
+        a, b, inverse = self._a, self._b, self._a_inverse
+        return [x + a * ((y - x) * inverse % b) for x, y in zip(of_a, of_b, strict=True)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,7 +153,8 @@ class PrivateKey:
         ciphertexts = encrypted.integers()
         ledger.count("decryptions", len(ciphertexts))
         from_p, from_q = (self._decrypt_modulo(ciphertexts, ring) for ring in self.rings)
-        return [int(plaintext) for plaintext in _chinese_remainder(from_p, from_q, self.p, self.q)]
+        joined = ChineseRemainder(self.p, self.q).join(from_p, from_q)
+        return [int(plaintext) for plaintext in joined]
 
     def _decrypt_modulo(self, ciphertexts: Sequence[mpz], ring: Ring) -> list[mpz]:
         """Return plaintexts modulo one prime: L(c^(p-1) mod p^2) / L((1 + n)^(p-1) mod p^2)."""
@@ -219,7 +233,7 @@ class Encryptor:
     def encrypt(self, integers: Sequence[int]) -> EncryptedVector:
         """Encrypt signed integers, each below n / 2 in size; raises LayoutError otherwise."""
         n, ring = self.public_key.n, self.public_key.ring
-        plaintexts = [1 + self.public_key.residue(integer) * n for integer in integers]
+        plaintexts = [1 + self.public_key.fitting(integer) % n * n for integer in integers]
         exponents = _draw_exponents(self.public_key, len(plaintexts))
         hiding = ring.fixed_base_powers(self._h, self.public_key.bits // 2, exponents)
         ledger.count("encryptions", len(plaintexts))
@@ -233,26 +247,20 @@ class KeyHolderEncryptor:
         self.private_key = private_key
         self.public_key = private_key.public_key
         self._h = _draw_hiding_base(self.public_key)
+        self._squares = ChineseRemainder(private_key.p**2, private_key.q**2)
 
     def encrypt(self, integers: Sequence[int]) -> EncryptedVector:
         """Encrypt signed integers, each below n / 2 in size; raises LayoutError otherwise."""
         n, bits = self.public_key.n, self.public_key.bits // 2
-        plaintexts = [1 + self.public_key.residue(integer) * n for integer in integers]
+        plaintexts = [1 + self.public_key.fitting(integer) * n for integer in integers]
         exponents = _draw_exponents(self.public_key, len(plaintexts))
-        p_squared, q_squared = self.private_key.p**2, self.private_key.q**2
-        from_p, from_q = (
-            [
-                plaintext % square * hidden % square
-                for plaintext, hidden in zip(
-                    plaintexts,
-                    ring.integers(ring.fixed_base_powers(self._h % ring.modulus, bits, exponents)),
-                    strict=True,
-                )
-            ]
-            for ring, square in zip(self.private_key.rings, (p_squared, q_squared), strict=True)
-        )
+        halves = []
+        for ring in self.private_key.rings:
+            hiding = ring.integers(ring.fixed_base_powers(self._h % ring.modulus, bits, exponents))
+            square = mpz(ring.modulus)
+            halves.append([m * h % square for m, h in zip(plaintexts, hiding, strict=True)])
         ledger.count("encryptions", len(plaintexts))
-        ciphertexts = _chinese_remainder(from_p, from_q, p_squared, q_squared)
+        ciphertexts = self._squares.join(*halves)
         return EncryptedVector(self.public_key, self.public_key.ring.elements(ciphertexts))
 
 
@@ -411,9 +419,3 @@ def _draw_hiding_base(public_key: PublicKey) -> int:
 def _draw_exponents(public_key: PublicKey, number: int) -> bytes:
     """Draw exponents of half the key's bits, in whole bytes each."""
     return secrets.token_bytes(number * -(-(public_key.bits // 2) // 8))
-
-
-def _chinese_remainder(a: Sequence[mpz], b: Sequence[mpz], p: mpz, q: mpz) -> list[mpz]:
-    """Return the residues modulo ``p q`` that are ``a`` modulo p and ``b`` modulo q."""
-    p_inverse = gmpy2.invert(p, q)
-    return [x + p * ((y - x) * p_inverse % q) for x, y in zip(a, b, strict=True)]

@@ -85,7 +85,7 @@ class Ring(ABC):
 
     def elements(self, integers: Sequence[int]) -> Elements:
         """Take integers below the modulus."""
-        data = b"".join(int(integer).to_bytes(self.width, "little") for integer in integers)
+        data = b"".join(integer.to_bytes(self.width, "little") for integer in integers)
         return self.read(data, self.width)
 
     def integers(self, elements: Elements) -> list[int]:

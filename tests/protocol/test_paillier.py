@@ -91,7 +91,7 @@ def test_what_phe_encrypts_we_decrypt(insecure_test_key: PrivateKey) -> None:
     public_key = insecure_test_key.public_key
     integers = extremes(insecure_test_key)
     values = [
-        gmpy2.mpz(public_key.phe.raw_encrypt(int(public_key.residue(integer))))
+        gmpy2.mpz(public_key.phe.raw_encrypt(int(public_key.fitting(integer) % public_key.n)))
         for integer in integers
     ]
     assert (
