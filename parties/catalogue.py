@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -39,11 +40,7 @@ class Catalogue:
     @classmethod
     def of(cls, dataset: PartyDataset) -> Self:
         """Take stock of a table with ids of entity types 'user' and 'item'; raises DataError without them."""
-        if not {USER, ITEM} <= set(dataset.ids):
-            raise DataError(
-                f"{dataset.party}: recommending needs ids of the entities 'user' and 'item', "
-                f"but there are ids of {', '.join(map(repr, dataset.ids))} only"
-            )
+        cls.check(dataset)
         user_of, users = pd.factorize(dataset.ids[USER])
         item_of, items = pd.factorize(dataset.ids[ITEM])
         by_item = dataset.columns.groupby(item_of).nunique(dropna=False)
@@ -57,6 +54,19 @@ class Catalogue:
             item_rows=np.unique(item_of, return_index=True)[1].astype(np.int64),
             item_columns=frozenset(map(str, columns)),
         )
+
+    @staticmethod
+    def check(dataset: PartyDataset) -> None:
+        """Raise DataError unless a table has ids of users and of items."""
+        if not {USER, ITEM} <= set(dataset.ids):
+            raise DataError(
+                f"{dataset.party}: recommending needs ids of the entities 'user' and 'item', "
+                f"but there are ids of {', '.join(map(repr, dataset.ids))} only"
+            )
+
+    def describe_items(self, sources: Sequence[str]) -> NDArray[np.bool_]:
+        """Tell which matrix columns (n_columns,) describe items, from the table's column each comes from."""
+        return np.isin(sources, list(self.item_columns))
 
     def interactions(self, rows: IntArray) -> sparse.csr_array[Any]:
         """Return which users and items meet in the given rows: 0/1 (n_users, n_items)."""

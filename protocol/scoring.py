@@ -6,7 +6,7 @@ step 2  feature parties -> label    PartialLogits    partial logit and latent su
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +37,21 @@ async def collect_logits(
 ) -> tuple[FloatArray, FloatArray]:
     """Label party: return the logits and all parties' latent sums of ``rows``, once the others have sent theirs."""
     own = matrix.take(rows.samples)
-    logits, latent_sums = model.partial_logits(own), model.latent_sums(own)
-    for party in channel.roster.features:
+    logits, latent_sums = await _add_theirs(
+        channel, channel.roster.features, rows, model.partial_logits(own), model.latent_sums(own)
+    )
+    return joint_logits(logits, latent_sums), latent_sums
+
+
+async def _add_theirs(
+    channel: Channel,
+    parties: Sequence[str],
+    rows: Batch,
+    logits: FloatArray,
+    latent_sums: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Label party: receive what some parties were asked for and add it, expanded to samples, to its own sums."""
+    for party in parties:
         theirs = await channel.receive(party, PartialLogits)
         expected = (len(rows.entities[party]), latent_sums.shape[1])
         if theirs.latent_sums.shape != expected:
@@ -47,7 +60,7 @@ async def collect_logits(
             )
         logits = logits + rows.to_samples(party, theirs.values)
         latent_sums = latent_sums + rows.to_samples(party, theirs.latent_sums)
-    return joint_logits(logits, latent_sums), latent_sums
+    return logits, latent_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +98,7 @@ async def request_pairs(
     ``item_columns`` (n_columns,) tells which of its own columns describe the item; the others are taken as they were
     when the user occurred first. ``positions[party]`` is each own row's aligned row there.
     """
-    sides = []
+    sides: list[FloatArray] = []
     for entity, rows, columns in (
         (USER, catalogue.user_rows[users], ~item_columns),
         (ITEM, catalogue.item_rows, item_columns),
@@ -93,13 +106,11 @@ async def request_pairs(
         parties = [p for p in channel.roster.features if channel.roster.members[p].entity == entity]
         asked = Batch.of(rows, {party: positions[party] for party in parties})
         own, half = matrix.take(rows), model.restricted(columns)
-        logits, sums = half.partial_logits(own), half.latent_sums(own)
         for party in parties:
             await channel.send(party, ScoreRequest(asked.entities[party]))
-            theirs = await channel.receive(party, PartialLogits)
-            logits = logits + asked.to_samples(party, theirs.values)
-            sums = sums + asked.to_samples(party, theirs.latent_sums)
-        sides += [logits, sums]
+        sides += await _add_theirs(
+            channel, parties, asked, half.partial_logits(own), half.latent_sums(own)
+        )
     sides[0] = sides[0] + (model.bias or 0.0)
     return PairScores(*sides)
 

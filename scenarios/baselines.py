@@ -31,8 +31,6 @@ ALONE = "label party alone"
 JOINT = "joint, federated"
 POOLED = "pooled plaintext, same optimizer"
 SKLEARN = "pooled scikit-learn LogisticRegression"
-
-
 OBSERVED = "pooled, no negatives"
 CONSTANT = "constant"
 POPULARITY = "popularity"
@@ -55,12 +53,10 @@ class Comparison:
 class PlainHalf:
     """One party's columns joined to the label party's rows, and its half of a model in the clear.
 
-    ``entity`` is what its rows are about, None at the label party, where ``of_item`` tells which
-    columns describe items.
-
-    ``row_of`` (n_samples,) is each sample's row of ``matrix``, -1 where the party does not know it: the last row, which
-    is all zero. ``closed`` tells,
-    for each batch, which columns' gradients count as zero because the federated run withholds them.
+    ``row_of`` (n_samples,) is each sample's row of ``matrix``, -1 where the party does not know it:
+    the last row, which is all zero. ``entity`` is what its rows are about, None at the label party,
+    where ``of_item`` tells which columns describe items. ``closed`` tells, for each batch, which
+    columns' gradients count as zero because the federated run withholds them.
     """
 
     matrix: ExactMatrix
@@ -218,11 +214,9 @@ def _forward(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the logits and the latent sums of rows that every half has its columns of."""
     pairs = list(zip(halves, rows, strict=True))
-    partial_logits = sum(half.model.partial_logits(own) for half, own in pairs)
-    latent_sums = sum(half.model.latent_sums(own) for half, own in pairs)
-    return joint_logits(np.asarray(partial_logits), np.asarray(latent_sums)), np.asarray(
-        latent_sums
-    )
+    partial_logits = np.sum([half.model.partial_logits(own) for half, own in pairs], axis=0)
+    latent_sums = np.sum([half.model.latent_sums(own) for half, own in pairs], axis=0)
+    return joint_logits(partial_logits, latent_sums), latent_sums
 
 
 def _logits(halves: Sequence[PlainHalf], samples: IntArray) -> FloatArray:
@@ -242,14 +236,13 @@ def _plain_half(run: Run, name: str, batches: Sequence[IntArray]) -> PlainHalf:
         row_of = index.get_indexer(pd.Index(samples.dataset.ids[entity])).astype(np.int64)
     of_training = row_of[np.concatenate(batches)]
     encoder = FeatureEncoder.fit(dataset, np.unique(of_training[of_training >= 0]))
-    catalogue = run.label_party.catalogue
-    item_columns = list(catalogue.item_columns) if catalogue is not None else []
+    catalogue, sources = run.label_party.catalogue, encoder.sources
     half = PlainHalf(
         _with_zeros(encoder.transform_exact(dataset)),
         row_of,
         initial_model(settings, name, encoder, bias=leads),
         entity,
-        np.isin(encoder.sources, item_columns),
+        np.zeros(len(sources), bool) if catalogue is None else catalogue.describe_items(sources),
         [],
     )
     half.closed = [_closed(half, batch, settings, leads) for batch in batches]

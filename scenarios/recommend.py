@@ -120,7 +120,7 @@ async def _ask(
         positions,
         catalogue,
         users,
-        np.isin(half.encoder.sources, list(catalogue.item_columns)),
+        catalogue.describe_items(half.encoder.sources),
     )
     logits = pairs(np.array([0]))[0]
     best = top_k(logits, question.excluded, k, seed)

@@ -100,7 +100,7 @@ def load_datasets(scenario: Scenario) -> dict[str, PartyDataset]:
     for party in scenario.feature_parties:
         Guard(party.name, scenario.training).check_table(datasets[party.name])
     if scenario.ranking.k or scenario.negatives.per_positive:
-        Catalogue.of(datasets[scenario.label_party.name])
+        Catalogue.check(datasets[scenario.label_party.name])
     return datasets
 
 
@@ -192,7 +192,7 @@ async def label_party(
         if not settings.ranking.k:
             return LabelPartyResult(trained, logits, None, None)
         catalogue = Catalogue.of(dataset)
-        item_columns = np.isin(trained.encoder.sources, list(catalogue.item_columns))
+        item_columns = catalogue.describe_items(trained.encoder.sources)
         everyone = np.arange(len(catalogue.users))
         pairs = await request_pairs(
             channel, model, matrix, positions, catalogue, everyone, item_columns

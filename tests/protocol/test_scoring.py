@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from protocol.errors import RemoteProtocolError
+from protocol.in_process import InProcessTransport
 from protocol.messages import PartialLogits, ScoreRequest
-from protocol.scoring import PairScores, check_positions
+from protocol.scoring import PairScores, check_positions, request_pairs
 from scenarios import baselines, runner
 from scenarios.baselines import JOINT, POOLED
 from scenarios.runner import Run
@@ -102,3 +104,29 @@ def test_positions_beyond_the_rows_are_refused() -> None:
     for outside in (-1, 5):
         with pytest.raises(RemoteProtocolError, match="shop named a row beyond the 5 aligned ones"):
             check_positions(np.array([0, outside]), 5, sender="shop")
+
+
+def test_lists_refuse_answers_of_another_length(recommender: Run) -> None:
+    trained, catalogue = recommender.label_party.trained, recommender.label_party.catalogue
+    assert catalogue is not None
+    transport = InProcessTransport()
+    channels = runner.connect(recommender.scenario, transport)
+    short = PartialLogits(np.zeros(3), np.zeros((3, trained.model.factors.shape[1])))
+
+    async def ask() -> None:
+        for name in ("bank", "telco"):
+            await channels[name].send("shop", short)
+        await request_pairs(
+            channels["shop"],
+            trained.model,
+            trained.matrix,
+            trained.samples.positions,
+            catalogue,
+            np.arange(50),
+            catalogue.describe_items(trained.encoder.sources),
+        )
+
+    with pytest.raises(
+        RemoteProtocolError, match=r"bank sent \(3, 4\) latent sums where \(\d+, 4\)"
+    ):
+        asyncio.run(ask())
