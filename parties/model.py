@@ -41,6 +41,11 @@ def log_loss(logits: FloatArray, labels: FloatArray) -> float:
     return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
 
 
+def brier_score(logits: FloatArray, labels: FloatArray) -> float:
+    """Return the mean squared error of the probabilities (Brier, Monthly Weather Review 1950)."""
+    return float(np.mean((sigmoid(logits) - labels) ** 2))
+
+
 @dataclass
 class Optimizer:
     """Turns gradients into parameter updates: SGD with momentum, or Adam.
@@ -136,9 +141,10 @@ class LocalModel:
         if self.bias is not None:
             self.bias += float(update[-1])
 
-    def restricted(self, columns: NDArray[np.bool_]) -> Self:
-        """Return the part of the model that the given columns (n_columns,) make up, without bias."""
-        return replace(self, parameters=self.parameters * columns[:, None], bias=None)
+    def restricted(self, columns: NDArray[np.bool_], *, bias: bool = False) -> Self:
+        """Return the part of the model that the given columns (n_columns,) make up, with its bias or without."""
+        kept = self.bias if bias else None
+        return replace(self, parameters=self.parameters * columns[:, None], bias=kept)
 
     def copy(self) -> Self:
         """Return a snapshot that further steps do not change."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,10 @@ from parties.model import generator
 from parties.splits import split_cold_users, split_global_time, split_per_user_by_time
 from protocol.channel import Roster
 from protocol.errors import AlignmentError, SettingsError
-from protocol.messages import FloatArray, IntArray
+from protocol.messages import FloatArray, IntArray, Words
 from protocol.settings import ProtocolSettings
+
+Numbers = TypeVar("Numbers", FloatArray, Words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +54,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def to_samples(self, party: str, values: FloatArray) -> FloatArray:
+    def to_samples(self, party: str, values: Numbers) -> Numbers:
         """Expand values (n_entities, ...) to (n_samples, ...), zero where the party knows none."""
-        unknown = np.zeros((1, *values.shape[1:]))
+        unknown = np.zeros((1, *values.shape[1:]), dtype=values.dtype)
         return np.concatenate([values, unknown])[self.entity_of[party]]
 
     def sum_by_entity(self, party: str, values: IntArray) -> IntArray:

@@ -33,6 +33,7 @@ from protocol.messages import (
     Message,
     Residues,
     Role,
+    Words,
 )
 
 PROTOCOL_VERSION = 1
@@ -87,9 +88,18 @@ class Roster:
         """The feature parties' names, in the roster's order."""
         return self.having(Role.FEATURE)
 
+    @property
+    def n_data_parties(self) -> int:
+        """How many parties have columns."""
+        return 1 + len(self.features)
+
     def having(self, role: Role) -> list[str]:
         """Return the names of everyone in a role."""
         return [member.name for member in self.members.values() if member.role is role]
+
+    def holding(self, entity: str) -> list[str]:
+        """Return the feature parties that join on an entity type."""
+        return [name for name in self.features if self.members[name].entity == entity]
 
     def groups(self) -> list[tuple[str, list[str]]]:
         """Return which feature parties are aligned together: (entity type, names), the same list for everyone.
@@ -98,7 +108,7 @@ class Roster:
         """
         groups: list[tuple[str, list[str]]] = []
         for entity in sorted({self.members[name].entity or "" for name in self.features}):
-            holding = [name for name in self.features if self.members[name].entity == entity]
+            holding = self.holding(entity)
             required = [name for name in holding if self.members[name].required]
             groups += [(entity, required)] if required else []
             groups += [(entity, [name]) for name in holding if name not in required]
@@ -123,6 +133,8 @@ class Channel:
         self._seal_key = seal_key
         # An audit sets this to a list: then all that this party received and could open is kept.
         self.view: list[tuple[str, Message]] | None = None
+        self._seeds: set[bytes] = set()
+        self._ciphers: dict[tuple[str, str], ChaCha20Poly1305] = {}
         self._sent: Counter[str] = Counter()
         self._received: Counter[str] = Counter()
 
@@ -179,6 +191,16 @@ class Channel:
             self.view.append((sender, message))
         return message
 
+    def accept_seed(self, seed: bytes, *, sender: str) -> bytes:
+        """Return a seed of randomness as it came; raises RemoteProtocolError if it has come before in this run.
+
+        A mask that is used twice hides nothing, on a repeated round neither.
+        """
+        if seed in self._seeds:
+            raise RemoteProtocolError(f"{sender} sent the same randomness a second time")
+        self._seeds.add(seed)
+        return seed
+
     def _header(self, sender: str, receiver: str, kind: str, sequence: int) -> bytes:
         packed: bytes = msgpack.packb(
             [PROTOCOL_VERSION, self.roster.run, sender, receiver, kind, sequence]
@@ -187,6 +209,8 @@ class Channel:
 
     def _cipher(self, sender: str, receiver: str) -> ChaCha20Poly1305:
         """Derive the key for one direction; with the run in it, a sequence number never meets a key twice."""
+        if (sender, receiver) in self._ciphers:
+            return self._ciphers[sender, receiver]
         other = receiver if sender == self.name else sender
         theirs = X25519PublicKey.from_public_bytes(self.roster.members[other].seal_key)
         purpose: bytes = msgpack.packb(
@@ -197,7 +221,9 @@ class Channel:
             ]
         )
         derivation = HKDF(SHA256(), length=32, salt=self.roster.run, info=purpose)
-        return ChaCha20Poly1305(derivation.derive(self._seal_key.exchange(theirs)))
+        cipher = ChaCha20Poly1305(derivation.derive(self._seal_key.exchange(theirs)))
+        self._ciphers[sender, receiver] = cipher
+        return cipher
 
 
 def encode(message: Message) -> bytes:
@@ -285,6 +311,7 @@ _WRITERS: dict[Any, Callable[[Any], Any]] = {
     **{plain: lambda value: value for plain in _PLAIN},
     FloatArray: _array_writer("<f8"),
     IntArray: _array_writer("<i8"),
+    Words: _array_writer("<u8"),
     Ciphertexts: lambda value: [value.width, value.data],
     Residues: lambda value: [value.width, value.data],
 }
@@ -293,6 +320,7 @@ _READERS: dict[Any, Callable[[Any, str], Any]] = {
     **{plain: _plain_reader(plain) for plain in _PLAIN},
     FloatArray: _array_reader("<f8"),
     IntArray: _array_reader("<i8"),
+    Words: _array_reader("<u8"),
     Ciphertexts: _number_reader(Ciphertexts),
     Residues: _number_reader(Residues),
 }

@@ -11,10 +11,14 @@ subtracts under encryption, from ciphertexts that carry ``d`` alone. Without fac
 
 Fixed point: columns have 12 fractional bits, their squares 8, factors 12; shifting the first term by 8 makes both
 terms' scales equal.
+
+Under ``disclosure = "shared"`` a plaintext is the sum of two shares, less 2^64. That is right but with probability
+``|value| / 2^64``, when it comes out too large by 2^64, or too small. Slots are wide enough to show that.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -23,17 +27,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.features import FRACTION_BITS, HIGHEST, LOWEST, SQUARE_BITS, FixedPointMatrix
-from protocol.errors import LayoutError
-from protocol.messages import FloatArray, IntArray
+from protocol.errors import LayoutError, RemoteProtocolError
+from protocol.messages import Ciphertexts, FloatArray, IntArray, Words
 from protocol.paillier import (
     EncryptedVector,
     Encryptor,
+    KeyHolderEncryptor,
     PublicKey,
     SlotLayout,
     concatenate,
     transposed_product,
 )
 from protocol.settings import ProtocolSettings
+from protocol.shares import MODULUS, RESIDUAL_BITS
 
 FACTOR_BITS = 12
 SHIFT_BITS = SQUARE_BITS + FACTOR_BITS - FRACTION_BITS
@@ -42,12 +48,28 @@ LARGEST_FACTOR = 8
 Integers = NDArray[Any]  # of Python integers: sums may exceed 64 bits
 
 
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """Encrypted residuals: ``[d | d S]`` in slots, chunk after chunk, and where needed ``d`` alone."""
+
+    values: EncryptedVector
+    alone: EncryptedVector
+
+    def to_wire(self) -> tuple[Ciphertexts, Ciphertexts]:
+        """Return both as they travel."""
+        return self.values.to_wire(), self.alone.to_wire()
+
+    def randomised(self, encryptor: Encryptor) -> Slots:
+        """Return other ciphertexts of the same residuals, which nobody can tell belong to these."""
+        return Slots(encryptor.randomise(self.values), encryptor.randomise(self.alone))
+
+
 @dataclass(frozen=True)
 class GradientForm:
-    """How large the integers of one batch can get towards one feature party, so where they stand.
+    """How large the integers of one batch can get towards one data party, so where they stand.
 
-    ``samples`` is the batch's rows at the label party, ``scaled`` whether the feature party has columns other than
-    0/1 ones. Both sides derive the same form from what both know.
+    ``samples`` is the batch's rows at the label party, ``scaled`` whether there may be columns other than 0/1 ones,
+    ``shared`` whether plaintexts are sums of two shares. All sides derive the same form from what all know.
     """
 
     factors: int
@@ -55,30 +77,43 @@ class GradientForm:
     latent_bound: int
     samples: int
     scaled: bool
+    shared: bool
 
     @classmethod
-    def of(cls, settings: ProtocolSettings, samples: int, *, scaled: bool) -> Self:
-        """Derive the form of a batch."""
+    def of(cls, settings: ProtocolSettings, samples: int, parties: int, *, scaled: bool) -> Self:
+        """Derive the form of a batch of ``samples`` rows among so many data parties."""
         training = settings.training
+        shared = training.disclosure == "shared"
         return cls(
             training.n_factors,
-            settings.encryption.residual_bits,
-            training.latent_bound,
+            RESIDUAL_BITS if shared else settings.encryption.residual_bits,
+            math.ceil(parties * training.latent_bound),
             samples,
             scaled,
+            shared,
         )
 
     @property
     def largest(self) -> int:
         """The largest size of an integer in any slot of a gradient."""
-        residual = self.samples << self.residual_bits
+        largest = self._largest_of(self.samples << self.residual_bits, scaled=self.scaled)
+        return largest + (self._largest_of(MODULUS, scaled=self.scaled) if self.shared else 0)
+
+    def _largest_of(self, residuals: int, *, scaled: bool) -> int:
+        """Return the largest size of a column's integers when its residuals add up to ``residuals`` in size."""
         if not self.factors:
-            return residual * (max(HIGHEST, -LOWEST) if self.scaled else 1)
-        if not self.scaled:
-            return residual * self.latent_bound
-        first = residual * self.latent_bound * max(HIGHEST, -LOWEST) << SHIFT_BITS
-        second = residual * ((HIGHEST >> FRACTION_BITS) + 1) ** 2 << SQUARE_BITS
+            return residuals * (max(HIGHEST, -LOWEST) if scaled else 1)
+        if not scaled:
+            return residuals * self.latent_bound
+        first = residuals * self.latent_bound * max(HIGHEST, -LOWEST) << SHIFT_BITS
+        second = residuals * ((HIGHEST >> FRACTION_BITS) + 1) ** 2 << SQUARE_BITS
         return first + (second * LARGEST_FACTOR << FACTOR_BITS)
+
+    def exceeded(self, integers: Integers, fraction_bits: IntArray) -> bool:
+        """Tell whether one of a gradient's integers (n_columns, 1 + k) is larger than residuals can have made it."""
+        residuals = self.samples << self.residual_bits
+        sizes = [self._largest_of(residuals, scaled=bool(bits)) for bits in fraction_bits]
+        return bool(np.any(np.abs(integers) > np.array(sizes, dtype=object)[:, None]))
 
     def slots(self, public_key: PublicKey) -> SlotLayout:
         """Return the layout of one entity's, and one column's, slots; several ciphertexts where they do not fit."""
@@ -91,22 +126,64 @@ class GradientForm:
         width = slots.width * slots.slots
         return SlotLayout(width, (public_key.bits - 1) // width)
 
+    def slots_from_wire(
+        self,
+        public_key: PublicKey,
+        values: Ciphertexts,
+        alone: Ciphertexts,
+        n_rows: int,
+        sender: str,
+    ) -> Slots:
+        """Take the encrypted residuals of so many rows from the other side; raises RemoteProtocolError for others."""
+        expected = n_rows * self.chunks(public_key), n_rows * self.needs_squares
+        if (len(values), len(alone)) != expected:
+            raise RemoteProtocolError(
+                f"{sender} sent {len(values)} and {len(alone)} encrypted residuals where {expected[0]} and "
+                f"{expected[1]} were expected"
+            )
+        return Slots(
+            *(
+                EncryptedVector.from_bytes(public_key, vector.data, sender=sender)
+                for vector in (values, alone)
+            )
+        )
+
     def chunks(self, public_key: PublicKey) -> int:
         """Return how many ciphertexts the slots of one entity take."""
         return -(-(1 + self.factors) // self.slots(public_key).slots)
 
-    def encrypt(
-        self, encryptor: Encryptor, sums: IntArray
-    ) -> tuple[EncryptedVector, EncryptedVector]:
-        """Encrypt residuals (n_entities, 1 + k): their slots, chunk after chunk, and ``d`` alone where needed."""
-        layout, width = self.slots(encryptor.public_key), 1 + self.factors
-        plaintexts = [
-            layout.join(row[start : start + layout.slots])
-            for start in range(0, width, layout.slots)
-            for row in sums.tolist()
+    def encrypt(self, encryptor: Encryptor | KeyHolderEncryptor, sums: IntArray | Words) -> Slots:
+        """Encrypt residuals (n_rows, 1 + k), or a share of them."""
+        values, alone = self._plaintexts(sums.tolist(), encryptor.public_key)
+        return Slots(encryptor.encrypt(values), encryptor.encrypt(alone))
+
+    def complete(self, theirs: Slots, share: Words) -> Slots:
+        """Add one share of residuals (n_rows, 1 + k) in the clear to the other, which is encrypted."""
+        rows = [[word - MODULUS for word in row] for row in share.tolist()]
+        values, alone = self._plaintexts(rows, theirs.values.public_key)
+        return Slots(theirs.values.plus(values), theirs.alone.plus(alone))
+
+    def sum_by(self, slots: Slots, groups: IntArray, n_groups: int) -> Slots:
+        """Add up the rows of each group (n_rows,), -1 being none."""
+        n_rows = len(groups)
+        chunks = [
+            slots.values.take(np.arange(start, start + n_rows)).sum_by(groups, n_groups)
+            for start in range(0, len(slots.values), n_rows)
         ]
-        alone = sums[:, 0].tolist() if self.needs_squares else []
-        return encryptor.encrypt(plaintexts), encryptor.encrypt(alone)
+        alone = slots.alone.sum_by(groups, n_groups) if self.needs_squares else slots.alone
+        return Slots(concatenate(chunks), alone)
+
+    def _plaintexts(
+        self, rows: Sequence[Sequence[int]], public_key: PublicKey
+    ) -> tuple[list[int], list[int]]:
+        """Return residuals side by side in slots, chunk after chunk, and ``d`` alone where needed."""
+        layout = self.slots(public_key)
+        values = [
+            layout.join(row[start : start + layout.slots])
+            for start in range(0, 1 + self.factors, layout.slots)
+            for row in rows
+        ]
+        return values, [row[0] for row in rows] if self.needs_squares else []
 
     @property
     def needs_squares(self) -> bool:
@@ -116,27 +193,28 @@ class GradientForm:
     def combine(
         self,
         rows: FixedPointMatrix,
-        slots: EncryptedVector,
-        alone: EncryptedVector,
+        slots: Slots,
         factors: FloatArray,
         columns: IntArray,
         memory_budget: int,
     ) -> EncryptedVector:
         """Return the encrypted gradient of the given columns, packed to be opened, chunk after chunk.
 
-        ``rows`` (n_entities, n_columns) in the order of ``slots`` and ``alone``; ``factors`` (n_columns, k). Raises
-        LayoutError if a factor has left its bound.
+        ``rows`` (n_entities, n_columns) in the order of ``slots``; ``factors`` (n_columns, k). Raises LayoutError if a
+        factor has left its bound.
         """
-        key = slots.public_key
+        key = slots.values.public_key
         layout, ring = self.slots(key), key.ring
         n_scaled = rows.scaled.shape[1]
         if self.needs_squares:
-            squares = transposed_product(rows.scaled_squares(), alone, memory_budget).integers()
+            squares = transposed_product(
+                rows.scaled_squares(), slots.alone, memory_budget
+            ).integers()
             in_fixed_point = _fixed_factors(factors[:n_scaled]).tolist()
         packed = []
         for chunk in range(self.chunks(key)):
             entries = np.arange(chunk * rows.n_rows, (chunk + 1) * rows.n_rows)
-            sums = transposed_product(rows, slots.take(entries), memory_budget)
+            sums = transposed_product(rows, slots.values.take(entries), memory_budget)
             if self.needs_squares:
                 first = chunk * layout.slots
                 exponents = [
@@ -197,13 +275,10 @@ class GradientForm:
 
 def residual_slots(
     residuals: FloatArray, latent_sums: FloatArray, settings: ProtocolSettings
-) -> tuple[IntArray, int]:
-    """Return ``[d | d S]`` (n_samples, 1 + k) in fixed point, and how many entries were clipped to their bound."""
-    products = residuals[:, None] * latent_sums
-    bound = float(settings.training.latent_bound)
-    clipped = int(np.count_nonzero(np.abs(products) > bound))
-    slots = np.column_stack([residuals, np.clip(products, -bound, bound)])
-    return np.rint(slots * 2.0**settings.encryption.residual_bits).astype(np.int64), clipped
+) -> IntArray:
+    """Return ``[d | d S]`` (n_samples, 1 + k) in fixed point."""
+    slots = np.column_stack([residuals, residuals[:, None] * latent_sums])
+    return np.rint(slots * 2.0**settings.encryption.residual_bits).astype(np.int64)
 
 
 def _fixed_factors(factors: FloatArray) -> Integers:

@@ -80,6 +80,10 @@ class Ledger:
             self.seconds[self.phase] += now - self._since
         self._since = now if running else None
 
+    def total(self, quantity: str) -> int:
+        """Return how much of a quantity all phases have."""
+        return sum(number for (_, counted), number in self.counts.items() if counted == quantity)
+
     def rows(self) -> list[tuple[str, str, str, float]]:
         """Return (party, phase, quantity, number) for every count, seconds included."""
         counted = [(self.party, *key, float(number)) for key, number in self.counts.items()]

@@ -2,27 +2,40 @@
 
 Read in order, this page is the conversation:
 
-====================  =====================  ==========================================
-phase                 message                from -> to
-====================  =====================  ==========================================
-setup                 PublicKeyAnnouncement  coordinator -> data parties
-alignment             BlindingKey            label -> feature parties        (sealed)
-alignment             BlindedIds             data parties -> coordinator
-alignment             SharedPositions        coordinator -> data parties
-training              BatchPlan              label -> feature parties        (sealed)
-training              ColumnScale            feature parties -> label        (sealed)
-training              Schedule               label -> coordinator
-each round            PartialLogits          feature parties -> label        (sealed)
-each round            EncryptedResiduals     label -> feature parties        (sealed)
-each round            MaskedGradients        feature parties -> coordinator
-each round            OpenedGradients        coordinator -> feature parties
-each epoch            ScoreRequest           label -> feature parties        (sealed)
-each epoch            EpochEnd               label -> everyone
-====================  =====================  ==========================================
+====================  =====================  ===========================================  ===================
+phase                 message                from -> to                                   disclosure
+====================  =====================  ===========================================  ===================
+setup                 PublicKeyAnnouncement  coordinator -> data parties                  shared, open
+alignment             BlindingKey            label -> feature parties (sealed)            all
+alignment             BlindedIds             data parties -> coordinator                  all
+alignment             SharedPositions        coordinator -> data parties                  all
+training              BatchPlan              label -> feature parties (sealed)            all
+training              ColumnScale            feature parties -> label (sealed)            open
+training              Schedule               label -> coordinator                         all
+training              SigmoidSeries          label -> coordinator, dealer                 shared
+training              SamplePositions        label -> coordinator                         shared
+each round            PartialLogits          feature parties -> label (sealed)            open, none
+each round            ContributionSeed       feature parties -> label (sealed)            shared
+each round            ContributionShare      feature parties -> coordinator               shared
+each round            DealtSeed              dealer -> label (sealed)                     shared
+each round            DealtShare             dealer -> coordinator                        shared
+each round            Opening                label <-> coordinator                        shared
+each round            EncryptedShares        coordinator -> label                         shared
+each round            EncryptedResiduals     label -> feature parties (sealed)            shared, open
+each round            PlainResiduals         label -> feature parties (sealed)            none
+each round            MaskedGradients        data parties -> coordinator                  shared, open
+each round            OpenedGradients        coordinator -> data parties                  shared, open
+each round            RoundCheck             feature parties -> label (sealed)            shared
+each round            RoundEnd               label -> everyone                            shared
+each epoch            BrierShare             coordinator -> label                         shared
+each epoch            EpochEnd               label -> everyone                            all
+scoring               ScoreRequest           label -> feature parties (sealed)            all
+scoring               ScoreSchedule          label -> coordinator                         shared
+scoring               LogitShare             coordinator -> label                         shared
+====================  =====================  ===========================================  ===================
 
-``PlainResiduals`` takes the place of the three encrypted messages under ``disclosure = "none"``.
-What goes between two data parties is sealed end to end: the coordinator, who relays it, cannot read
-it.
+Scoring and the validation at the end of an epoch take the messages of a forward pass. What goes between two data
+parties is sealed end to end: the coordinator, who relays it, cannot read it.
 """
 
 from __future__ import annotations
@@ -38,6 +51,7 @@ from protocol.errors import RemoteProtocolError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Words = NDArray[np.uint64]  # integers modulo 2^64
 
 
 class Role(StrEnum):
@@ -87,11 +101,12 @@ class Residues:
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """Base of all messages; a class names its sending and receiving roles and what the receiver learns."""
+    """Base of all messages: who sends one to whom, under which disclosures, and what the receiver learns."""
 
     senders: ClassVar[frozenset[Role]]
     receivers: ClassVar[frozenset[Role]]
     discloses: ClassVar[str]
+    under: ClassVar[tuple[str, ...]] = ("shared", "open", "none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +115,7 @@ class PublicKeyAnnouncement(Message):
 
     senders = frozenset({Role.COORDINATOR})
     receivers = DATA_ROLES
+    under = ("shared", "open")
     discloses = "the public key"
 
     modulus: bytes
@@ -150,16 +166,17 @@ class SharedPositions(Message):
 
 @dataclass(frozen=True, eq=False)
 class BatchPlan(Message):
-    """Which aligned rows of the receiver stand in each batch, the same in every epoch.
+    """Which aligned rows of the receiver stand in each batch, the same in every epoch, and in the validation rows.
 
-    ``entities`` runs through all batches, ``sizes`` says how many belong to each, ``samples`` how
-    many of the label party's rows each batch has (the divisor of its mean).
+    ``entities`` runs through all batches, ``sizes`` says how many belong to each, ``samples`` how many of the label
+    party's rows each batch has (the divisor of its mean). The last batch is the validation rows.
     """
 
     senders = frozenset({Role.LABEL})
     receivers = frozenset({Role.FEATURE})
     discloses = (
-        "which of its shared entities are in which training batch, and each batch's row count"
+        "which of its shared entities are in which training batch or held out for validation, and each batch's row "
+        "count"
     )
 
     entities: IntArray
@@ -168,7 +185,7 @@ class BatchPlan(Message):
 
     def __post_init__(self) -> None:
         _require(
-            len(self.sizes) == len(self.samples) > 0
+            len(self.sizes) == len(self.samples) > 1
             and bool(np.all(self.sizes >= 0))
             and bool(np.all(self.samples >= self.sizes))
             and int(self.sizes.sum()) == len(self.entities),
@@ -176,7 +193,7 @@ class BatchPlan(Message):
         )
 
     def batches(self) -> list[IntArray]:
-        """Return the entities of each batch."""
+        """Return the entities of each batch, those of the validation rows last."""
         return np.split(self.entities, np.cumsum(self.sizes)[:-1])
 
 
@@ -186,6 +203,7 @@ class ColumnScale(Message):
 
     senders = frozenset({Role.FEATURE})
     receivers = frozenset({Role.LABEL})
+    under = ("open",)
     discloses = "whether the sender has any column that is not 0/1"
 
     scaled: bool
@@ -207,11 +225,70 @@ class Schedule(Message):
 
 
 @dataclass(frozen=True, eq=False)
+class SigmoidSeries(Message):
+    """The Fourier series that stands for the sigmoid (protocol/shares.py): as the declared bounds ask for."""
+
+    senders = frozenset({Role.LABEL})
+    receivers = frozenset({Role.COORDINATOR, Role.FEATURE})
+    under = ("shared",)
+    discloses = "nothing: public numbers that follow from the settings"
+
+    period: int
+    coefficients: IntArray
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.period <= 1 << 16
+            and self.period & (self.period - 1) == 0
+            and self.coefficients.ndim == 1
+            and 0 < len(self.coefficients) <= 1 << 12
+            and bool(np.all(np.abs(self.coefficients) < 1 << 24)),
+            "a period that is a power of two, and coefficients of at most 24 bits",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SamplePositions(Message):
+    """Which row of a feature party's contribution each sample refers to, -1 for none, batch after batch.
+
+    ``samples`` and ``entities`` say how many of either each batch has.
+    """
+
+    senders = frozenset({Role.LABEL})
+    receivers = frozenset({Role.COORDINATOR})
+    under = ("shared",)
+    discloses = "which samples are about the same entity, without naming one: nothing where every entity has one row"
+
+    party: str
+    positions: IntArray
+    samples: IntArray
+    entities: IntArray
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.samples) == len(self.entities) > 0
+            and bool(np.all(self.samples >= 0))
+            and bool(np.all(self.entities >= 0))
+            and int(self.samples.sum()) == len(self.positions)
+            and all(
+                bool(np.all((rows >= -1) & (rows < number)))
+                for rows, number in zip(self.batches(), self.entities, strict=True)
+            ),
+            "the row of each sample among as many rows as announced",
+        )
+
+    def batches(self) -> list[IntArray]:
+        """Return the positions of each batch."""
+        return np.split(self.positions, np.cumsum(self.samples)[:-1])
+
+
+@dataclass(frozen=True, eq=False)
 class PartialLogits(Message):
     """The sender's partial logits (n,) and latent sums (n, k) for the entities asked for, in their order."""
 
     senders = frozenset({Role.FEATURE})
     receivers = frozenset({Role.LABEL})
+    under = ("open", "none")
     discloses = (
         "the sender's partial logit and latent sums of each entity, from which, over many rounds, the label party can "
         "reconstruct the Gram matrix of the sender's rows (disclosure 'open' and 'none')"
@@ -232,6 +309,96 @@ class PartialLogits(Message):
 
 
 @dataclass(frozen=True, eq=False)
+class ContributionSeed(Message):
+    """The key from which the label party expands its share of what the sender contributes; 32 bytes."""
+
+    senders = frozenset({Role.FEATURE})
+    receivers = frozenset({Role.LABEL})
+    under = ("shared",)
+    discloses = "a random key: one share of the sender's sums, uniform by itself"
+
+    seed: bytes
+
+    def __post_init__(self) -> None:
+        _require_seed(self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class ContributionShare(Message):
+    """The other share of what the sender contributes: twice its partial logits, and its latent sums (n, 1 + k)."""
+
+    senders = frozenset({Role.FEATURE})
+    receivers = frozenset({Role.COORDINATOR})
+    under = ("shared",)
+    discloses = "uniform integers modulo 2^64: one share of the sender's sums; how many entities"
+
+    values: Words
+
+
+@dataclass(frozen=True, eq=False)
+class DealtSeed(Message):
+    """The key from which the label party expands its half of the dealt randomness; 32 bytes."""
+
+    senders = frozenset({Role.FEATURE})
+    receivers = frozenset({Role.LABEL})
+    under = ("shared",)
+    discloses = "a random key: its half of values that hide what is opened, and of their products"
+
+    seed: bytes
+
+    def __post_init__(self) -> None:
+        _require_seed(self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class DealtShare(Message):
+    """The coordinator's half of the dealt randomness: a key for what is free, and what depends on it (n, columns)."""
+
+    senders = frozenset({Role.FEATURE})
+    receivers = frozenset({Role.COORDINATOR})
+    under = ("shared",)
+    discloses = "a random key and uniform integers modulo 2^64"
+
+    seed: bytes
+    dependent: Words
+
+    def __post_init__(self) -> None:
+        _require_seed(self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Opening(Message):
+    """The sender's share of latent sums, logits or residuals minus dealt masks, for the two to open."""
+
+    senders = frozenset({Role.LABEL, Role.COORDINATOR})
+    receivers = frozenset({Role.LABEL, Role.COORDINATOR})
+    under = ("shared",)
+    discloses = "uniform integers modulo 2^64: each is a value minus a mask that is used once"
+
+    values: Words
+
+
+@dataclass(frozen=True, eq=False)
+class EncryptedShares(Message):
+    """The coordinator's share of each sample's residual and products, encrypted, and of their batch's sum of residuals.
+
+    ``values`` and ``alone`` as in EncryptedResiduals; ``total`` (1,) is in the clear.
+    """
+
+    senders = frozenset({Role.COORDINATOR})
+    receivers = frozenset({Role.LABEL})
+    under = ("shared",)
+    discloses = (
+        "the sum of the batch's residuals, which is the gradient of its own bias; of the ciphertexts nothing without "
+        "the private key"
+    )
+
+    values: Ciphertexts
+    alone: Ciphertexts
+    total: Words
+
+
+@dataclass(frozen=True, eq=False)
 class EncryptedResiduals(Message):
     """Fixed-point residuals and their products with latent sums, added up by entity, under the coordinator's key.
 
@@ -240,6 +407,7 @@ class EncryptedResiduals(Message):
 
     senders = frozenset({Role.LABEL})
     receivers = frozenset({Role.FEATURE})
+    under = ("shared", "open")
     discloses = "nothing without the private key"
 
     values: Ciphertexts
@@ -252,6 +420,7 @@ class PlainResiduals(Message):
 
     senders = frozenset({Role.LABEL})
     receivers = frozenset({Role.FEATURE})
+    under = ("none",)
     discloses = "every residual, so every label (disclosure 'none' only: no cryptography at all)"
 
     values: IntArray
@@ -261,8 +430,9 @@ class PlainResiduals(Message):
 class MaskedGradients(Message):
     """The sender's packed gradient entries under encryption, each plus a uniform mask, randomised at full size."""
 
-    senders = frozenset({Role.FEATURE})
+    senders = DATA_ROLES
     receivers = frozenset({Role.COORDINATOR})
+    under = ("shared", "open")
     discloses = "uniform integers modulo n, and how many"
 
     values: Ciphertexts
@@ -273,21 +443,95 @@ class OpenedGradients(Message):
     """What the coordinator decrypted: gradient plus mask, modulo n."""
 
     senders = frozenset({Role.COORDINATOR})
-    receivers = frozenset({Role.FEATURE})
+    receivers = DATA_ROLES
+    under = ("shared", "open")
     discloses = "its own exact gradient of this batch, once it takes its mask off"
 
     values: Residues
 
 
 @dataclass(frozen=True, eq=False)
+class RoundCheck(Message):
+    """Whether a number of the sender's gradient lies beyond its bound, as happens when shares wrap."""
+
+    senders = frozenset({Role.FEATURE})
+    receivers = frozenset({Role.LABEL})
+    under = ("shared",)
+    discloses = "whether a share has wrapped, which depends on random numbers alone but for 2^-30"
+
+    exceeded: bool
+
+
+@dataclass(frozen=True, eq=False)
+class RoundEnd(Message):
+    """Whether the round has to be repeated with fresh randomness."""
+
+    senders = frozenset({Role.LABEL})
+    receivers = frozenset({Role.COORDINATOR, Role.FEATURE})
+    under = ("shared",)
+    discloses = "whether a share of anyone's residuals has wrapped"
+
+    repeat: bool
+
+
+@dataclass(frozen=True, eq=False)
+class BrierShare(Message):
+    """The coordinator's share of the sum of squared residuals over the validation rows (1,)."""
+
+    senders = frozenset({Role.COORDINATOR})
+    receivers = frozenset({Role.LABEL})
+    under = ("shared",)
+    discloses = "the Brier score of the validation rows: one number an epoch"
+
+    total: Words
+
+
+@dataclass(frozen=True, eq=False)
 class ScoreRequest(Message):
-    """Aligned rows of the receiver whose partial logits the label party asks for (validation, test, prediction)."""
+    """Aligned rows of the receiver that the label party wants scored (test, prediction, lists).
+
+    ``logits`` is how many joint logits that makes: ``[n]`` for samples, ``[n_users, n_items]`` for all pairs.
+    """
 
     senders = frozenset({Role.LABEL})
     receivers = frozenset({Role.FEATURE})
-    discloses = "which of its shared entities are being scored"
+    discloses = "which of its shared entities are being scored, and in how many rows"
 
     entities: IntArray
+    logits: IntArray
+
+    def __post_init__(self) -> None:
+        _require_logits(self.logits)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreSchedule(Message):
+    """How many joint logits the label party asks for: ``[n]`` of samples, ``[n_users, n_items]`` of all pairs."""
+
+    senders = frozenset({Role.LABEL})
+    receivers = frozenset({Role.COORDINATOR})
+    under = ("shared",)
+    discloses = "how many rows are scored"
+
+    logits: IntArray
+
+    def __post_init__(self) -> None:
+        _require_logits(self.logits)
+
+
+@dataclass(frozen=True, eq=False)
+class LogitShare(Message):
+    """The coordinator's share of twice the joint logit of each row asked for (n,) or pair (n_users, n_items)."""
+
+    senders = frozenset({Role.COORDINATOR})
+    receivers = frozenset({Role.LABEL})
+    under = ("shared",)
+    discloses = (
+        "the joint logit of each row it scores, from which, over a few rows about one entity, it can solve for what "
+        "the others contributed to that entity"
+    )
+
+    values: Words
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,11 +551,23 @@ MESSAGES: dict[str, type[Message]] = {cls.__name__: cls for cls in Message.__sub
 
 def disclosure_table() -> str:
     """Return who learns what from which message as a Markdown table; docs/security.md shows it."""
-    rows = ["| message | from | to | what the receiver learns |", "|---|---|---|---|"]
+    rows = [
+        "| message | from | to | disclosure | what the receiver learns |",
+        "|---|---|---|---|---|",
+    ]
     for name, kind in MESSAGES.items():
         senders, receivers = (", ".join(sorted(roles)) for roles in (kind.senders, kind.receivers))
-        rows.append(f"| {name} | {senders} | {receivers} | {kind.discloses} |")
+        under = "all" if len(kind.under) == 3 else ", ".join(kind.under)
+        rows.append(f"| {name} | {senders} | {receivers} | {under} | {kind.discloses} |")
     return "\n".join(rows)
+
+
+def _require_logits(logits: IntArray) -> None:
+    _require(len(logits) in (1, 2) and bool(np.all(logits >= 0)), "one or two numbers of logits")
+
+
+def _require_seed(seed: bytes) -> None:
+    _require(len(seed) == 32, "a seed of 32 bytes")
 
 
 def _require(fulfilled: bool, expected: str) -> None:

@@ -31,6 +31,7 @@ from phe.paillier import PaillierPrivateKey, PaillierPublicKey
 from parties.features import FixedPointMatrix
 from protocol import ledger
 from protocol.errors import GuardError, LayoutError, RemoteProtocolError, SettingsError
+from protocol.messages import Ciphertexts
 from protocol.native import open_ring
 from protocol.ring import Elements, Ring
 
@@ -77,6 +78,10 @@ class PublicKey:
     def plaintext_bytes(self) -> int:
         """Size of one plaintext residue in bytes."""
         return -(-self.bits // 8)
+
+    def to_bytes(self) -> bytes:
+        """Return the modulus, little-endian."""
+        return int(self.n).to_bytes(self.plaintext_bytes, "little")
 
     @cached_property
     def phe(self) -> PaillierPublicKey:
@@ -184,6 +189,20 @@ class EncryptedVector:
             self.public_key, self.public_key.ring.multiply(self.values, other.values)
         )
 
+    def plus(self, integers: Sequence[int]) -> EncryptedVector:
+        """Add signed integers in the clear, one an entry, without randomising anew."""
+        n, ring = self.public_key.n, self.public_key.ring
+        factors = [1 + self.public_key.fitting(integer) % n * n for integer in integers]
+        return EncryptedVector(self.public_key, ring.multiply(self.values, ring.elements(factors)))
+
+    def sum_by(self, groups: NDArray[np.int64], n_groups: int) -> EncryptedVector:
+        """Add up the entries of each group, -1 being none: (n_groups,); without randomising anew."""
+        order = np.argsort(groups, kind="stable")
+        starts = np.searchsorted(groups[order], np.arange(n_groups + 1))
+        ledger.count("additions", int(starts[-1] - starts[0]))
+        members = self.public_key.ring.indicator_products(self.values, starts, order)
+        return EncryptedVector(self.public_key, members)
+
     def take(self, entries: NDArray[np.int64]) -> EncryptedVector:
         """Return the ciphertexts at the given entries."""
         return EncryptedVector(self.public_key, self.values[entries])
@@ -195,6 +214,10 @@ class EncryptedVector:
     def to_bytes(self) -> bytes:
         """Return the ciphertexts one after another, little-endian, ``ciphertext_bytes`` each."""
         return self.public_key.ring.write(self.values, self.public_key.ciphertext_bytes)
+
+    def to_wire(self) -> Ciphertexts:
+        """Return the ciphertexts as they travel."""
+        return Ciphertexts(self.public_key.ciphertext_bytes, self.to_bytes())
 
     @classmethod
     def from_bytes(cls, public_key: PublicKey, data: bytes, *, sender: str) -> EncryptedVector:
@@ -238,6 +261,10 @@ class Encryptor:
         hiding = ring.fixed_base_powers(self._h, self.public_key.bits // 2, exponents)
         ledger.count("encryptions", len(plaintexts))
         return EncryptedVector(self.public_key, ring.multiply(hiding, ring.elements(plaintexts)))
+
+    def randomise(self, encrypted: EncryptedVector) -> EncryptedVector:
+        """Return other ciphertexts of the same plaintexts, which nobody without the key can tell belong to these."""
+        return encrypted + self.encrypt([0] * len(encrypted))
 
 
 class KeyHolderEncryptor:

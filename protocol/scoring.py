@@ -1,13 +1,17 @@
-"""Joint prediction: the label party learns the logits of the rows it asks for (disclosures ``open`` and ``none``).
+"""Joint prediction: the label party learns the logits of the rows it asks for.
 
-step 1  label -> feature parties    ScoreRequest     which of their aligned rows
-step 2  feature parties -> label    PartialLogits    partial logit and latent sums of each
+    step 1  label -> feature parties        ScoreRequest      which of their aligned rows
+    step 2  feature parties -> label        PartialLogits     partial logit and latent sums of each
+
+Under ``disclosure = "shared"`` step 2 is a forward pass on shares (protocol/forward.py), at the end of which the
+coordinator sends its share of the logits: the label party learns these, and no feature party's part of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,77 +19,111 @@ from numpy.typing import NDArray
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel, joint_logits
-from protocol import ledger
+from protocol import ledger, shares
 from protocol.batches import Batch
 from protocol.channel import Channel
-from protocol.errors import RemoteProtocolError
-from protocol.messages import FloatArray, IntArray, PartialLogits, ScoreRequest
+from protocol.errors import GuardError, RemoteProtocolError
+from protocol.forward import (
+    Bounds,
+    Contribution,
+    Evaluator,
+    deal,
+    deal_pairs,
+    deals,
+    offer,
+    receive_positions,
+    send_positions,
+)
+from protocol.messages import (
+    FloatArray,
+    IntArray,
+    LogitShare,
+    PartialLogits,
+    ScoreRequest,
+    ScoreSchedule,
+    Words,
+)
+from protocol.settings import ProtocolSettings
 
 
-async def request_logits(
-    channel: Channel, model: LocalModel, matrix: FixedPointMatrix, rows: Batch
-) -> FloatArray:
-    """Label party: return the joint logit of each sample in ``rows``; ``matrix`` is its whole table."""
-    for party in channel.roster.features:
-        await channel.send(party, ScoreRequest(rows.entities[party]))
-    logits, _ = await collect_logits(channel, model, matrix, rows)
-    return logits
-
-
-async def collect_logits(
-    channel: Channel, model: LocalModel, matrix: FixedPointMatrix, rows: Batch
-) -> tuple[FloatArray, FloatArray]:
-    """Label party: return the logits and all parties' latent sums of ``rows``, once the others have sent theirs."""
-    own = matrix.take(rows.samples)
-    logits, latent_sums = await _add_theirs(
-        channel, channel.roster.features, rows, model.partial_logits(own), model.latent_sums(own)
-    )
-    return joint_logits(logits, latent_sums), latent_sums
-
-
-async def _add_theirs(
-    channel: Channel,
-    parties: Sequence[str],
-    rows: Batch,
-    logits: FloatArray,
-    latent_sums: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Label party: receive what some parties were asked for and add it, expanded to samples, to its own sums."""
-    for party in parties:
+async def collect(channel: Channel, rows: Batch, own: Contribution) -> Contribution:
+    """Label party: add what the feature parties of ``rows`` send, expanded to samples, to its own contribution."""
+    logits, latent_sums = own.logits, own.latent_sums
+    for party, entities in rows.entities.items():
         theirs = await channel.receive(party, PartialLogits)
-        expected = (len(rows.entities[party]), latent_sums.shape[1])
+        expected = (len(entities), latent_sums.shape[1])
         if theirs.latent_sums.shape != expected:
             raise RemoteProtocolError(
                 f"{party} sent {theirs.latent_sums.shape} latent sums where {expected} were expected"
             )
         logits = logits + rows.to_samples(party, theirs.values)
         latent_sums = latent_sums + rows.to_samples(party, theirs.latent_sums)
-    return logits, latent_sums
+    return Contribution(logits, latent_sums)
+
+
+async def request_logits(
+    channel: Channel,
+    settings: ProtocolSettings,
+    model: LocalModel,
+    matrix: FixedPointMatrix,
+    rows: Batch,
+) -> FloatArray:
+    """Label party: return the joint logit of each sample in ``rows``; ``matrix`` is its whole table."""
+    own = Bounds.of(settings, channel.roster.n_data_parties).contribution(
+        model, matrix.take(rows.samples)
+    )
+    logits = np.array([len(rows)])
+    ledger.count("logits learned", len(rows))
+    await _request(channel, rows, logits)
+    if settings.training.disclosure != "shared":
+        joint = await collect(channel, rows, own)
+        return joint_logits(joint.logits, joint.latent_sums)
+    await channel.send(channel.roster.coordinator, ScoreSchedule(logits))
+    await send_positions(channel, [rows])
+    evaluator = Evaluator(channel, settings)
+    sums = own.to_words() + await evaluator.gather(rows)
+    return await _open_logits(channel, await evaluator.doubled_logits(sums))
+
+
+class PairScores(Protocol):
+    """The joint logit of any user with any item."""
+
+    def __call__(self, users: IntArray) -> FloatArray:
+        """Return the logits (n, n_items) of some users with all items."""
 
 
 @dataclass(frozen=True, eq=False)
-class PairScores:
-    """The joint logit of any user with any item, from sums over parties on either side.
+class SumScores:
+    """Pair scores from sums over parties on either side, which whoever holds them sees.
 
     Logits are (n_users,) and (n_items,), latent sums (n_users, k) and (n_items, k).
     """
 
-    user_logits: FloatArray
-    user_sums: FloatArray
-    item_logits: FloatArray
-    item_sums: FloatArray
+    users: Contribution
+    items: Contribution
 
     def __call__(self, users: IntArray) -> FloatArray:
         """Return the logits (n, n_items) of some users with all items."""
-        ends = self.user_logits + (self.user_sums**2).sum(axis=1) / 2
-        items = self.item_logits + (self.item_sums**2).sum(axis=1) / 2
-        pairs = self.user_sums[users] @ self.item_sums.T
+        ends, items = (joint_logits(s.logits, s.latent_sums) for s in (self.users, self.items))
+        pairs = self.users.latent_sums[users] @ self.items.latent_sums.T
         logits: FloatArray = ends[users, None] + items[None, :] + pairs
         return logits
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedScores:
+    """Pair scores that were computed on shares: ``logits`` (n_users, n_items) and nothing else."""
+
+    logits: FloatArray
+
+    def __call__(self, users: IntArray) -> FloatArray:
+        """Return the logits (n, n_items) of some users with all items."""
+        return self.logits[users]
+
+
 async def request_pairs(
     channel: Channel,
+    settings: ProtocolSettings,
     model: LocalModel,
     matrix: FixedPointMatrix,
     positions: Mapping[str, IntArray],
@@ -98,35 +136,103 @@ async def request_pairs(
     ``item_columns`` (n_columns,) tells which of its own columns describe the item; the others are taken as they were
     when the user occurred first. ``positions[party]`` is each own row's aligned row there.
     """
-    sides: list[FloatArray] = []
+    bounds, shared = (
+        Bounds.of(settings, channel.roster.n_data_parties),
+        settings.training.disclosure == "shared",
+    )
+    numbers = np.array([len(users), len(catalogue.items)])
+    ledger.count("logits learned", int(np.prod(numbers)))
+    if shared:
+        await channel.send(channel.roster.coordinator, ScoreSchedule(numbers))
+    sides: list[tuple[Batch, Contribution]] = []
     for entity, rows, columns in (
         (USER, catalogue.user_rows[users], ~item_columns),
         (ITEM, catalogue.item_rows, item_columns),
     ):
-        parties = [p for p in channel.roster.features if channel.roster.members[p].entity == entity]
-        asked = Batch.of(rows, {party: positions[party] for party in parties})
-        own, half = matrix.take(rows), model.restricted(columns)
-        for party in parties:
-            await channel.send(party, ScoreRequest(asked.entities[party]))
-        sides += await _add_theirs(
-            channel, parties, asked, half.partial_logits(own), half.latent_sums(own)
+        asked = Batch.of(rows, {p: positions[p] for p in channel.roster.holding(entity)})
+        half = model.restricted(columns, bias=entity == USER)
+        sides.append((asked, bounds.contribution(half, matrix.take(rows))))
+        await _request(channel, asked, numbers)
+        if shared:
+            await send_positions(channel, [asked])
+    if not shared:
+        return SumScores(*[await collect(channel, asked, own) for asked, own in sides])
+    evaluator = Evaluator(channel, settings)
+    sums = [own.to_words() + await evaluator.gather(asked) for asked, own in sides]
+    return OpenedScores(await _open_logits(channel, await evaluator.doubled_pair_logits(*sums)))
+
+
+async def _request(channel: Channel, rows: Batch, logits: IntArray) -> None:
+    for party, entities in rows.entities.items():
+        await channel.send(party, ScoreRequest(entities, logits))
+
+
+async def _open_logits(channel: Channel, share: Words) -> FloatArray:
+    """Label party: add the coordinator's share of twice the logits."""
+    coordinator = channel.roster.coordinator
+    theirs = (await channel.receive(coordinator, LogitShare)).values
+    if theirs.shape != share.shape:
+        raise RemoteProtocolError(
+            f"{coordinator} sent logits {theirs.shape} where {share.shape} were expected"
         )
-    sides[0] = sides[0] + (model.bias or 0.0)
-    return PairScores(*sides)
+    return shares.to_reals(share + theirs, shares.LOGIT_BITS + 1)
 
 
-async def answer_logits(channel: Channel, model: LocalModel, matrix: FixedPointMatrix) -> None:
-    """Feature party: answer one request; ``matrix`` holds its aligned rows."""
-    request = await channel.receive(channel.roster.label, ScoreRequest)
-    check_positions(request.entities, matrix.n_rows, sender=channel.roster.label)
-    ledger.count("rows scored", len(request.entities))
-    await send_logits(channel, model, matrix.take(request.entities))
+async def coordinate_logits(channel: Channel, settings: ProtocolSettings) -> None:
+    """Coordinator: take part in one scoring on shares, of rows or of pairs."""
+    numbers = (await channel.receive(channel.roster.label, ScoreSchedule)).logits.tolist()
+    evaluator = Evaluator(channel, settings)
+    groups = (
+        [channel.roster.features]
+        if len(numbers) == 1
+        else [channel.roster.holding(entity) for entity in (USER, ITEM)]
+    )
+    batches = [
+        (await receive_positions(channel, parties, [number]))[0]
+        for parties, number in zip(groups, numbers, strict=True)
+    ]
+    sums = [await evaluator.gather(batch) for batch in batches]
+    of = evaluator.doubled_logits if len(sums) == 1 else evaluator.doubled_pair_logits
+    await channel.send(channel.roster.label, LogitShare(await of(*sums)))
 
 
-async def send_logits(channel: Channel, model: LocalModel, rows: FixedPointMatrix) -> None:
-    """Feature party: send the partial logit and latent sums of each of ``rows`` to the label party."""
-    message = PartialLogits(model.partial_logits(rows), model.latent_sums(rows))
-    await channel.send(channel.roster.label, message)
+@dataclass
+class Scorer:
+    """Feature party: answers requests for scores, up to the agreed limit; ``matrix`` holds its aligned rows."""
+
+    channel: Channel
+    settings: ProtocolSettings
+    model: LocalModel
+    matrix: FixedPointMatrix
+    scored: int = 0
+
+    async def answer(self) -> None:
+        """Answer one request; raises GuardError where it asks for more logits than the limit leaves."""
+        channel, factors = self.channel, self.settings.training.n_factors
+        request = await channel.receive(channel.roster.label, ScoreRequest)
+        check_positions(request.entities, self.matrix.n_rows, sender=channel.roster.label)
+        self._count(int(np.prod(request.logits)))
+        rows = self.matrix.take(request.entities)
+        contribution = Bounds.of(self.settings, channel.roster.n_data_parties).contribution(
+            self.model, rows
+        )
+        await offer(channel, self.settings, contribution)
+        if deals(channel, self.settings) and factors:
+            if len(request.logits) == 1:
+                await deal(channel, int(request.logits[0]), factors, None)
+            else:
+                n_users, n_items = request.logits.tolist()
+                await deal_pairs(channel, n_users, n_items, factors)
+
+    def _count(self, number: int) -> None:
+        ledger.count("logits scored", number)
+        self.scored += number
+        limit = self.settings.scoring.limit
+        if limit is not None and self.scored > limit:
+            raise GuardError(
+                f"{self.channel.name} was asked for {self.scored} joint logits, but scoring.limit = {limit}: over many "
+                "of them the label party can solve for what others contribute. Score fewer rows, or agree on more"
+            )
 
 
 def check_positions(positions: IntArray, n_rows: int, *, sender: str) -> None:

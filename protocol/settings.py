@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from parties.model import Optimizer, OptimizerName
 
-Disclosure = Literal["open", "none"]
+Disclosure = Literal["shared", "open", "none"]
 Guard = Literal["strict", "warn"]
 SplitKind = Literal["random", "last", "user-last", "cold-users"]
 ModelName = Literal["logistic", "factorization-machine"]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Bound = Annotated[float, Field(ge=0.5, le=1024)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -70,18 +71,30 @@ class RankingSettings(Settings):
     candidates: Literal["all", "test"] = "all"
 
 
+class ScoringSettings(Settings):
+    """How many joint logits the label party may learn in a run after training; more are refused by every feature party.
+
+    Over a few rows about one entity, that differ in its own columns, it can solve for what the others contributed.
+    """
+
+    limit: Annotated[int, Field(ge=0)] | None = None
+
+
 class TrainingSettings(Settings):
     """The joint optimisation.
 
-    ``l2`` weighs columns, ``l2_ids`` one-hot ids, ``l2_factors`` all factors. ``latent_bound`` is
-    the declared size of residual times latent sum, to which larger ones are clipped. ``batch_size``
-    is the least rows of a batch: an epoch has as many equal batches as fit, and the same ones each
-    time. ``patience`` is the epochs without a better validation loss after which training stops.
+    ``l2`` weighs columns, ``l2_ids`` one-hot ids, ``l2_factors`` all factors. ``logit_bound`` and
+    ``latent_bound`` are the declared sizes of what one party contributes to a logit: its own score, and the
+    length of its latent sums; larger ones are clipped. ``batch_size`` is the least rows of a batch: an epoch has as
+    many equal batches as fit, and the same ones each time. ``patience`` is the epochs without a better validation loss
+    after which training stops. ``dealer`` names the feature party that deals randomness under disclosure ``shared``,
+    by default the first one.
     """
 
     model: ModelName = "logistic"
     factors: Annotated[int, Field(ge=1, le=256)] = 4
-    disclosure: Disclosure = "open"
+    disclosure: Disclosure = "shared"
+    dealer: str | None = None
     epochs: Annotated[int, Field(ge=1)] = 30
     batch_size: Annotated[int, Field(ge=1)] = 256
     optimizer: OptimizerName = "adam"
@@ -90,7 +103,8 @@ class TrainingSettings(Settings):
     l2: NotNegative = 1e-3
     l2_ids: NotNegative = 1e-3
     l2_factors: NotNegative = 1e-3
-    latent_bound: Annotated[int, Field(ge=1, le=1024)] = 16
+    logit_bound: Bound = 16.0
+    latent_bound: Bound = 4.0
     patience: Annotated[int, Field(ge=1)] = 5
     guard: Guard = "strict"
     guard_ratio: Annotated[int, Field(ge=1)] = 8
@@ -115,3 +129,4 @@ class ProtocolSettings(Settings):
     negatives: NegativeSettings = NegativeSettings()
     training: TrainingSettings = TrainingSettings()
     ranking: RankingSettings = RankingSettings()
+    scoring: ScoringSettings = ScoringSettings()

@@ -2,77 +2,92 @@
 
     step 1  coordinator -> data parties     PublicKeyAnnouncement
     step 2  label -> feature parties        BatchPlan           the same batches in every epoch
-            feature parties -> label        ColumnScale         how wide the slots must be
             label -> coordinator            Schedule
+            label -> coordinator            SamplePositions     which contribution a sample refers to
     each round, for one batch:
-    step 3  feature parties -> label        PartialLogits       u and S (parties/model.py), by entity
-    step 4  label -> feature parties        EncryptedResiduals  [d | d S], summed by entity
-    step 5  feature parties -> coordinator  MaskedGradients     X^T [d | d S], packed and masked
-    step 6  coordinator -> feature parties  OpenedGradients     decrypted, still masked
+    step 3  feature parties -> label,       shares of partial logits u and latent sums S, by entity; on them label
+            coordinator                     party and coordinator compute shares of d and d S (protocol/forward.py)
+    step 4  coordinator -> label            EncryptedShares     [d | d S] of each sample, the coordinator's share
+            label -> feature parties        EncryptedResiduals  its own share added, summed by entity
+    step 5  data parties -> coordinator     MaskedGradients     X^T [d | d S], packed and masked (protocol/opening.py)
+    step 6  coordinator -> data parties     OpenedGradients     decrypted, still masked
+    step 7  feature parties -> label        RoundCheck          has a share wrapped?
+            label -> everyone               RoundEnd            then the round is repeated
     each epoch:
-    step 7  label <-> feature parties       ScoreRequest, PartialLogits    on the validation rows
-    step 8  label -> everyone               EpochEnd            keep this model? go on?
+    step 8  as step 3 for the validation rows, and coordinator -> label  BrierShare
+    step 9  label -> everyone               EpochEnd            keep this model? go on?
 
-The label party's own gradient needs no encryption: it knows d and its columns. Under ``disclosure =
-"none"`` step 4 sends PlainResiduals and steps 1, 5 and 6 fall away; the integers are the same, so
-the models are too, bit for bit.
+Under ``disclosure = "open"`` the feature parties send the label party PartialLogits in steps 3 and 8. It then knows d,
+encrypts it itself in step 4, and has its own gradient in the clear; step 7 falls away. Under ``"none"`` step 4
+sends PlainResiduals, and steps 1, 5 and 6 fall away too; the integers are those of ``open``, so the models are, bit
+for bit.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder, FixedPointMatrix
-from parties.model import LocalModel, log_loss, sigmoid
+from parties.model import LocalModel, joint_logits, log_loss, sigmoid
 from protocol.batches import Batch, Samples, Split
 from protocol.channel import Channel
 from protocol.errors import LocalProtocolError, RemoteProtocolError
-from protocol.gradients import GradientForm, residual_slots
+from protocol.forward import (
+    Bounds,
+    Contribution,
+    Evaluator,
+    deal,
+    deals,
+    offer,
+    receive_positions,
+    receive_series,
+    send_positions,
+    send_series,
+)
+from protocol.gradients import GradientForm, Slots, residual_slots
 from protocol.guards import Guard
 from protocol.messages import (
     BatchPlan,
-    Ciphertexts,
+    BrierShare,
     ColumnScale,
     EncryptedResiduals,
+    EncryptedShares,
     EpochEnd,
     FloatArray,
     IntArray,
-    MaskedGradients,
-    OpenedGradients,
     PlainResiduals,
     PublicKeyAnnouncement,
-    Residues,
+    RoundCheck,
+    RoundEnd,
     Schedule,
 )
-from protocol.paillier import (
-    EncryptedVector,
-    Encryptor,
-    Masks,
-    PrivateKey,
-    PublicKey,
-)
-from protocol.scoring import (
-    answer_logits,
-    check_positions,
-    collect_logits,
-    request_logits,
-    send_logits,
-)
+from protocol.opening import GradientOpener, open_gradient
+from protocol.paillier import Encryptor, KeyHolderEncryptor, PrivateKey
+from protocol.scoring import check_positions, collect
 from protocol.settings import ProtocolSettings
+from protocol.shares import RESIDUAL_BITS, TRUNCATED_BITS, Series, to_reals
 
 Progress = Callable[[int, int], None]
+
+# A share wraps once in millions of rounds: three times running, something else is wrong.
+_MOST_REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What the label party notes of one epoch: mean log losses before regularisation, wall-clock seconds."""
+    """What the label party notes of one epoch, in wall-clock seconds.
 
-    training_loss: float
+    ``validation_loss`` decides which epoch is best: the mean log loss, or under disclosure ``shared`` the Brier score.
+    ``training_loss`` is None there: nobody sees it.
+    """
+
+    training_loss: float | None
     validation_loss: float
     best: bool
     seconds: float
@@ -82,25 +97,23 @@ class Epoch:
 class TrainedHalf:
     """What one data party has when training ends; it stays with that party.
 
-    ``matrix`` is its table in fixed point: all rows at the label party, the aligned ones at a
-    feature party.
+    ``matrix`` is its table in fixed point: all rows at the label party, the aligned ones at a feature party. ``guard``
+    knows what was opened to it.
     """
 
     model: LocalModel
     encoder: FeatureEncoder
     matrix: FixedPointMatrix
+    guard: Guard
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedLabelParty(TrainedHalf):
-    """The label party's half, its samples and the course of training.
-
-    ``clipped`` counts products of residual and latent sum that were clipped to their bound.
-    """
+    """The label party's half, its samples and the course of training; ``repeated`` rounds had a wrapped share."""
 
     samples: Samples
     history: list[Epoch]
-    clipped: int
+    repeated: int
 
     @property
     def split(self) -> Split:
@@ -114,225 +127,302 @@ class TrainedLabelParty(TrainedHalf):
         return self.samples.dataset.label
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedFeatureParty(TrainedHalf):
-    """A feature party's half, and what was opened to it.
-
-    ``opened`` counts gradient entries it learned over the run, ``withheld`` those kept closed for
-    want of support.
-    """
-
-    warnings: Sequence[str]
-    opened: int
-    withheld: int
-
-
 async def train_label_party(
     channel: Channel,
     settings: ProtocolSettings,
     samples: Samples,
     progress: Progress = lambda done, total: None,
 ) -> TrainedLabelParty:
-    """Lead the training; ``progress`` hears of rounds done and rounds in all."""
-    training, dataset, split = settings.training, samples.dataset, samples.split
-    labels = dataset.label
+    """Lead the training; ``progress`` hears of rounds done and rounds in all. Raises GuardError before it begins."""
+    training, split, labels = settings.training, samples.split, samples.dataset.label
     if labels is None:
         raise LocalProtocolError(f"{channel.name} leads the training but its table has no label")
-    encryptor = await _receive_encryptor(channel, settings)  # step 1
-
-    for party in channel.roster.features:  # step 2
-        await channel.send(party, _batch_plan(split, party))
-    scaled = {
-        party: (await channel.receive(party, ColumnScale)).scaled
-        for party in channel.roster.features
-    }
-    schedule = Schedule(len(split.batches), training.epochs)
-    await channel.send(channel.roster.coordinator, schedule)
-
-    encoder = FeatureEncoder.fit(dataset, split.training_samples)
-    matrix = encoder.transform(dataset)
+    encoder = FeatureEncoder.fit(samples.dataset, split.training_samples)
+    matrix = encoder.transform(samples.dataset)
     model = initial_model(settings, channel.name, encoder, bias=True)
-    best_model, best_epoch, history, clipped = model.copy(), -1, list[Epoch](), 0
-    for epoch in range(training.epochs):
-        started, losses = time.perf_counter(), []
-        for number, batch in enumerate(split.batches):
-            logits, latent_sums = await collect_logits(channel, model, matrix, batch)  # step 3
-            losses.append(log_loss(logits, labels[batch.samples]))
-            residuals, beyond = residual_slots(
-                sigmoid(logits) - labels[batch.samples], latent_sums, settings
-            )
-            clipped += beyond
-            await _send_residuals(channel, settings, encryptor, batch, residuals, scaled)  # step 4
-            own = matrix.take(batch.samples)
-            form = GradientForm.of(settings, len(batch), scaled=True)
-            integers = form.in_the_clear(own, residuals, model.factors)
-            model.step(
-                form.to_gradient(integers, own.fraction_bits, model.factors),
-                float(residuals[:, 0].sum())
-                / (2.0**settings.encryption.residual_bits * len(batch)),
-            )
-            progress(epoch * len(split.batches) + number + 1, schedule.rounds * schedule.epochs)
+    guard = Guard(channel.name, training)
+    if training.disclosure == "shared":  # else it sees the residuals, and nothing is opened to it
+        for batch in split.batches:
+            guard.admit(matrix.take(batch.samples))
 
-        logits = await request_logits(channel, model, matrix, split.validation)  # step 7
-        loss = log_loss(logits, labels[split.validation.samples])
+    opener = await GradientOpener.set_up(channel, settings)  # step 1
+    kind = _SharedRounds if training.disclosure == "shared" else _OpenRounds
+    rounds = kind(channel, settings, samples, labels, matrix, model, guard, opener)
+    await rounds.announce()  # step 2
+    best_model, best_epoch, history = model.copy(), -1, list[Epoch]()
+    for epoch in range(training.epochs):
+        started, losses = time.perf_counter(), list[float | None]()
+        for number, batch in enumerate(split.batches):
+            losses.append(await rounds.play(number, batch))  # steps 3 to 7
+            progress(epoch * len(split.batches) + number + 1, training.epochs * len(split.batches))
+
+        loss = await rounds.validate()  # step 8
         best = not history or loss < history[best_epoch].validation_loss
         if best:
             best_model, best_epoch = model.copy(), epoch
-        seconds = time.perf_counter() - started
-        history.append(Epoch(float(np.mean(losses)), loss, best, seconds))
+        seen, seconds = [one for one in losses if one is not None], time.perf_counter() - started
+        history.append(Epoch(float(np.mean(seen)) if seen else None, loss, best, seconds))
         proceed = epoch - best_epoch < training.patience and epoch + 1 < training.epochs
-        for party in [channel.roster.coordinator, *channel.roster.features]:  # step 8
+        for party in [channel.roster.coordinator, *channel.roster.features]:  # step 9
             await channel.send(party, EpochEnd(best, proceed))
         if not proceed:
             break
-    return TrainedLabelParty(best_model, encoder, matrix, samples, history, clipped)
+    return TrainedLabelParty(best_model, encoder, matrix, guard, samples, history, rounds.repeated)
+
+
+@dataclass
+class _LabelRounds(ABC):
+    """The label party's side of the rounds; ``repeated`` counts those that were played again."""
+
+    channel: Channel
+    settings: ProtocolSettings
+    samples: Samples
+    labels: FloatArray
+    matrix: FixedPointMatrix
+    model: LocalModel
+    guard: Guard
+    opener: GradientOpener
+    repeated: int = 0
+
+    async def announce(self) -> None:
+        """Step 2: tell everyone what they need to know of the batches."""
+        split, roster = self.samples.split, self.channel.roster
+        for party in roster.features:
+            plan = _batch_plan([*split.batches, split.validation], party)
+            await self.channel.send(party, plan)
+        epochs = self.settings.training.epochs
+        await self.channel.send(roster.coordinator, Schedule(len(split.batches), epochs))
+
+    @abstractmethod
+    async def play(self, number: int, batch: Batch) -> float | None:
+        """Play steps 3 to 7 and return the mean log loss, if this party sees it."""
+
+    @abstractmethod
+    async def validate(self) -> float:
+        """Play step 8 and return the loss on the validation rows."""
+
+    def _contribution(self, batch: Batch) -> Contribution:
+        bounds = Bounds.of(self.settings, self.channel.roster.n_data_parties)
+        return bounds.contribution(self.model, self.matrix.take(batch.samples))
+
+    def _form(self, batch: Batch, *, scaled: bool = True) -> GradientForm:
+        parties = self.channel.roster.n_data_parties
+        return GradientForm.of(self.settings, len(batch), parties, scaled=scaled)
+
+
+@dataclass
+class _SharedRounds(_LabelRounds):
+    """Rounds in which nobody sees a logit or a residual."""
+
+    def __post_init__(self) -> None:
+        assert self.opener.public_key is not None, "only disclosure 'none' does without encryption"
+        self.encryptor = Encryptor(self.opener.public_key)
+        self.evaluator = Evaluator(self.channel, self.settings)
+        self.series = Series.fit(Bounds.of(self.settings, self.channel.roster.n_data_parties).joint)
+
+    async def announce(self) -> None:
+        await super().announce()
+        split = self.samples.split
+        await send_series(self.channel, self.settings, self.series)
+        await send_positions(self.channel, [*split.batches, split.validation])
+
+    async def play(self, number: int, batch: Batch) -> None:
+        coordinator, form = self.channel.roster.coordinator, self._form(batch)
+        rows, labels = self.matrix.take(batch.samples), self.labels[batch.samples]
+        own = self._contribution(batch).to_words()
+        for _ in range(_MOST_REPEATS):
+            sums = own + await self.evaluator.gather(batch)  # step 3
+            share = await self.evaluator.residual_slots(self.series, sums, labels)
+            theirs = await self.channel.receive(coordinator, EncryptedShares)  # step 4
+            slots = form.complete(self.opener.accept(form, theirs, len(batch), coordinator), share)
+            await self._pass_on(batch, form, slots)
+            columns = self.guard.columns[number]
+            gradient = await self.opener.open(form, rows, slots, self.model, columns)  # steps 5, 6
+            if not await self._repeat(exceeded=gradient.exceeded):  # step 7
+                break
+        else:
+            raise RemoteProtocolError(
+                f"numbers beyond their bounds came out of {_MOST_REPEATS} rounds running: somebody computes other "
+                "shares than agreed"
+            )
+        total = to_reals(share[:, 0].sum(keepdims=True) + theirs.total, RESIDUAL_BITS)
+        self.model.step(gradient.mean(), total.item() / len(batch))
+        self.guard.count(number, self.matrix.n_columns)
+
+    async def _pass_on(self, batch: Batch, form: GradientForm, slots: Slots) -> None:
+        """Step 4: sums by entity to each feature party.
+
+        The coordinator's randomness serves one recipient; any other gets fresh one, or two could compare ciphertexts.
+        """
+        for position, (party, entities) in enumerate(batch.entities.items()):
+            sums = form.sum_by(slots, batch.entity_of[party], len(entities))
+            if position:
+                sums = sums.randomised(self.encryptor)
+            await self.channel.send(party, EncryptedResiduals(*sums.to_wire()))
+
+    async def _repeat(self, *, exceeded: bool) -> bool:
+        """Step 7: hear and tell everyone whether a share has wrapped."""
+        roster = self.channel.roster
+        checks = [(await self.channel.receive(p, RoundCheck)).exceeded for p in roster.features]
+        repeat = exceeded or any(checks)
+        for party in [roster.coordinator, *roster.features]:
+            await self.channel.send(party, RoundEnd(repeat))
+        self.repeated += repeat
+        return repeat
+
+    async def validate(self) -> float:
+        rows = self.samples.split.validation
+        sums = self._contribution(rows).to_words() + await self.evaluator.gather(rows)
+        labels = self.labels[rows.samples]
+        share = await self.evaluator.squared_residuals(self.series, sums, labels)
+        theirs = (await self.channel.receive(self.channel.roster.coordinator, BrierShare)).total
+        return to_reals(share + theirs, 2 * TRUNCATED_BITS).item() / len(rows)
+
+
+@dataclass
+class _OpenRounds(_LabelRounds):
+    """Rounds in which this party sees every logit, encrypted (``open``) or not (``none``)."""
+
+    def __post_init__(self) -> None:
+        key = self.opener.public_key
+        self.encryptor = None if key is None else Encryptor(key)
+
+    async def announce(self) -> None:
+        await super().announce()
+        self.scaled = {
+            party: (await self.channel.receive(party, ColumnScale)).scaled
+            for party in self.channel.roster.features
+        }
+
+    async def play(self, number: int, batch: Batch) -> float:
+        rows, labels = self.matrix.take(batch.samples), self.labels[batch.samples]
+        joint = await collect(self.channel, batch, self._contribution(batch))  # step 3
+        logits = joint_logits(joint.logits, joint.latent_sums)
+        residuals = residual_slots(sigmoid(logits) - labels, joint.latent_sums, self.settings)
+        for party in batch.entities:  # step 4
+            sums = batch.sum_by_entity(party, residuals)
+            if self.encryptor is None:
+                await self.channel.send(party, PlainResiduals(sums))
+            else:
+                slots = self._form(batch, scaled=self.scaled[party]).encrypt(self.encryptor, sums)
+                await self.channel.send(party, EncryptedResiduals(*slots.to_wire()))
+        form = self._form(batch)
+        integers = form.in_the_clear(rows, residuals, self.model.factors)
+        total = float(residuals[:, 0].sum()) / 2.0**self.settings.encryption.residual_bits
+        gradient = form.to_gradient(integers, rows.fraction_bits, self.model.factors)
+        self.model.step(gradient, total / len(batch))
+        return log_loss(logits, labels)
+
+    async def validate(self) -> float:
+        rows = self.samples.split.validation
+        joint = await collect(self.channel, rows, self._contribution(rows))
+        return log_loss(joint_logits(joint.logits, joint.latent_sums), self.labels[rows.samples])
 
 
 async def train_feature_party(
     channel: Channel, settings: ProtocolSettings, dataset: PartyDataset, aligned: IntArray
-) -> TrainedFeatureParty:
+) -> TrainedHalf:
     """Follow the training; raises GuardError before it answers a leaky plan.
 
     ``aligned`` says which rows of the own table are shared, in the agreed order; all messages count in it.
     """
-    training = settings.training
-    public_key = await _receive_public_key(channel, settings)  # step 1
+    training, label = settings.training, channel.roster.label
+    shared = training.disclosure == "shared"
+    opener = await GradientOpener.set_up(channel, settings)  # step 1
 
-    plan = await channel.receive(channel.roster.label, BatchPlan)  # step 2
-    check_positions(plan.entities, len(aligned), sender=channel.roster.label)
-    encoder = FeatureEncoder.fit(dataset, aligned[np.unique(plan.entities)])
+    plan = await channel.receive(label, BatchPlan)  # step 2
+    check_positions(plan.entities, len(aligned), sender=label)
+    *entities, held_out = plan.batches()
+    encoder = FeatureEncoder.fit(dataset, aligned[np.unique(np.concatenate(entities))])
     matrix = encoder.transform(dataset.take(aligned))
-    batches = [matrix.take(entities) for entities in plan.batches()]
+    batches, validation = [matrix.take(rows) for rows in entities], matrix.take(held_out)
     guard = Guard(channel.name, training)
     for rows in batches:
-        guard.check_batch(rows)
-    scaled = matrix.scaled.shape[1] > 0
-    await channel.send(channel.roster.label, ColumnScale(scaled))
+        guard.admit(rows)
+    scaled = shared or matrix.scaled.shape[1] > 0
+    if not shared:
+        await channel.send(label, ColumnScale(scaled))
+    series = await receive_series(channel) if deals(channel, settings) else None
 
-    model = initial_model(settings, channel.name, encoder, bias=False)
-    best_model, opened, withheld = model.copy(), 0, 0
+    model, bounds = (
+        initial_model(settings, channel.name, encoder, bias=False),
+        Bounds.of(settings, channel.roster.n_data_parties),
+    )
+    best_model, (*n_samples, n_validation) = model.copy(), plan.samples.tolist()
     for _ in range(training.epochs):
-        for rows, n_samples in zip(batches, plan.samples.tolist(), strict=True):
-            await send_logits(channel, model, rows)  # step 3
-            form = GradientForm.of(settings, n_samples, scaled=scaled)
-            columns = guard.openable(rows)
-            model.step(  # steps 4, 5, 6
-                await _receive_gradient(channel, settings, public_key, form, rows, model, columns)
-            )
-            opened += len(columns) * (1 + training.n_factors)
-            withheld += (rows.n_columns - len(columns)) * (1 + training.n_factors)
+        for number, rows in enumerate(batches):
+            contribution = bounds.contribution(model, rows)
+            form = GradientForm.of(settings, n_samples[number], bounds.parties, scaled=scaled)
+            repeat = True
+            while repeat:
+                await offer(channel, settings, contribution)  # step 3
+                if series is not None:
+                    await deal(channel, n_samples[number], training.n_factors, series)
+                columns = guard.columns[number]
+                gradient = await opener.receive(form, rows, model, columns)  # steps 4, 5, 6
+                repeat = False
+                if shared:
+                    await channel.send(label, RoundCheck(gradient.exceeded))  # step 7
+                    repeat = (await channel.receive(label, RoundEnd)).repeat
+            model.step(gradient.mean())
+            guard.count(number, matrix.n_columns)
 
-        await answer_logits(channel, model, matrix)  # step 7
-        end = await channel.receive(channel.roster.label, EpochEnd)  # step 8
+        await offer(channel, settings, bounds.contribution(model, validation))  # step 8
+        if series is not None:
+            await deal(channel, n_validation, training.n_factors, series)
+        end = await channel.receive(label, EpochEnd)  # step 9
         if end.best:
             best_model = model.copy()
         if not end.proceed:
             break
-    return TrainedFeatureParty(best_model, encoder, matrix, guard.warnings, opened, withheld)
+    return TrainedHalf(best_model, encoder, matrix, guard)
 
 
 async def coordinate_training(
     channel: Channel, settings: ProtocolSettings, private_key: PrivateKey | None
 ) -> None:
-    """Hold the key: decrypt what is masked, and nothing else."""
-    data_parties = [channel.roster.label, *channel.roster.features]
+    """Hold the key: decrypt what is masked, compute on shares, and learn nothing else."""
+    roster, training = channel.roster, settings.training
     if private_key is not None:  # step 1
-        public_key = private_key.public_key
-        modulus = int(public_key.n).to_bytes(public_key.plaintext_bytes, "little")
-        for party in data_parties:
-            await channel.send(party, PublicKeyAnnouncement(modulus))
-
-    schedule = await channel.receive(channel.roster.label, Schedule)  # step 2
+        for party in [roster.label, *roster.features]:
+            await channel.send(party, PublicKeyAnnouncement(private_key.public_key.to_bytes()))
+    schedule = await channel.receive(roster.label, Schedule)  # step 2
+    if training.disclosure == "shared" and private_key is not None:
+        return await _coordinate_shares(channel, settings, private_key, schedule.epochs)
     for _ in range(schedule.epochs):
-        for _ in range(schedule.rounds):
+        for party in roster.features * schedule.rounds:
             if private_key is not None:
-                for party in channel.roster.features:
-                    await _open_gradients(channel, private_key, party)  # steps 5, 6
-        if not (await channel.receive(channel.roster.label, EpochEnd)).proceed:  # step 8
+                await open_gradient(channel, private_key, party)  # steps 5, 6
+        if not (await channel.receive(roster.label, EpochEnd)).proceed:  # step 9
             break
+    return None
 
 
-async def _receive_public_key(channel: Channel, settings: ProtocolSettings) -> PublicKey | None:
-    """Step 1 at a data party; None where nothing is encrypted."""
-    if settings.training.disclosure == "none":
-        return None
-    announced = await channel.receive(channel.roster.coordinator, PublicKeyAnnouncement)
-    modulus = int.from_bytes(announced.modulus, "little")
-    if modulus.bit_length() != settings.encryption.key_bits:
-        raise RemoteProtocolError(
-            f"{channel.roster.coordinator} announced a key of {modulus.bit_length()} bits where "
-            f"key_bits = {settings.encryption.key_bits} was agreed"
-        )
-    return PublicKey.accept(modulus, insecure_key=settings.encryption.insecure_key)
-
-
-async def _receive_encryptor(channel: Channel, settings: ProtocolSettings) -> Encryptor | None:
-    public_key = await _receive_public_key(channel, settings)
-    return None if public_key is None else Encryptor(public_key)
-
-
-async def _send_residuals(
-    channel: Channel,
-    settings: ProtocolSettings,
-    encryptor: Encryptor | None,
-    batch: Batch,
-    residuals: IntArray,
-    scaled: Mapping[str, bool],
+async def _coordinate_shares(
+    channel: Channel, settings: ProtocolSettings, private_key: PrivateKey, epochs: int
 ) -> None:
-    """Step 4: one row an entity, so that a user with 200 interactions costs one encryption."""
-    for party in channel.roster.features:
-        sums = batch.sum_by_entity(party, residuals)
-        if encryptor is None:
-            await channel.send(party, PlainResiduals(sums))
-        else:
-            form = GradientForm.of(settings, len(batch), scaled=scaled[party])
-            slots, alone = form.encrypt(encryptor, sums)
-            await channel.send(party, EncryptedResiduals(_to_wire(slots), _to_wire(alone)))
-
-
-async def _receive_gradient(
-    channel: Channel,
-    settings: ProtocolSettings,
-    public_key: PublicKey | None,
-    form: GradientForm,
-    rows: FixedPointMatrix,
-    model: LocalModel,
-    columns: IntArray,
-) -> FloatArray:
-    """Steps 4 to 6 at a feature party: its gradient, zero where a column's stays closed."""
-    label, coordinator = channel.roster.label, channel.roster.coordinator
-    if public_key is None:
-        plain = await channel.receive(label, PlainResiduals)
-        _check_length(plain.values.shape, (rows.n_rows, 1 + form.factors), label)
-        integers = form.in_the_clear(rows, plain.values, model.factors)[columns]
-    else:
-        received = await channel.receive(label, EncryptedResiduals)
-        slots, alone = (
-            EncryptedVector.from_bytes(public_key, vector.data, sender=label)
-            for vector in (received.values, received.alone)
-        )
-        expected = rows.n_rows * form.chunks(public_key), rows.n_rows * form.needs_squares
-        _check_length((len(slots), len(alone)), expected, label)
-        memory_budget = 1_000_000 * settings.encryption.memory_budget
-        packed = form.combine(rows, slots, alone, model.factors, columns, memory_budget)
-        masks = Masks.draw(public_key, len(packed))
-        await channel.send(coordinator, MaskedGradients(_to_wire(masks.apply(packed))))  # step 5
-        opened = await channel.receive(coordinator, OpenedGradients)  # step 6
-        integers = form.separate(masks.remove(opened.values.integers()), public_key, len(columns))
-    gradient = np.zeros((rows.n_columns, 1 + form.factors))
-    gradient[columns] = form.to_gradient(
-        integers, rows.fraction_bits[columns], model.factors[columns]
-    )
-    return gradient
-
-
-async def _open_gradients(channel: Channel, private_key: PrivateKey, party: str) -> None:
-    """Steps 5 and 6 at the coordinator, for one feature party."""
-    masked = await channel.receive(party, MaskedGradients)
-    public_key = private_key.public_key
-    encrypted = EncryptedVector.from_bytes(public_key, masked.values.data, sender=party)
-    opened = Residues.of(private_key.decrypt(encrypted), public_key.plaintext_bytes)
-    await channel.send(party, OpenedGradients(opened))
+    """The coordinator's rounds where it holds one share of everything."""
+    label, features = channel.roster.label, channel.roster.features
+    evaluator, encryptor = Evaluator(channel, settings), KeyHolderEncryptor(private_key)
+    series = await receive_series(channel)
+    *batches, validation = await receive_positions(channel, features)
+    for _ in range(epochs):
+        for batch in batches:
+            form = GradientForm.of(settings, len(batch), channel.roster.n_data_parties, scaled=True)
+            repeat = True
+            while repeat:
+                sums = await evaluator.gather(batch)  # step 3
+                share = await evaluator.residual_slots(series, sums, None)
+                encrypted, total = form.encrypt(encryptor, share), share[:, 0].sum(keepdims=True)
+                await channel.send(label, EncryptedShares(*encrypted.to_wire(), total))  # step 4
+                for party in [*features, label]:
+                    await open_gradient(channel, private_key, party)  # steps 5, 6
+                repeat = (await channel.receive(label, RoundEnd)).repeat  # step 7
+        sums = await evaluator.gather(validation)  # step 8
+        share = await evaluator.squared_residuals(series, sums, None)
+        await channel.send(label, BrierShare(share))
+        if not (await channel.receive(label, EpochEnd)).proceed:  # step 9
+            break
 
 
 def initial_model(
@@ -347,19 +437,10 @@ def initial_model(
     )
 
 
-def _batch_plan(split: Split, party: str) -> BatchPlan:
-    entities = [batch.entities[party] for batch in split.batches]
+def _batch_plan(batches: Sequence[Batch], party: str) -> BatchPlan:
+    entities = [batch.entities[party] for batch in batches]
     return BatchPlan(
         np.concatenate(entities),
         np.array([len(rows) for rows in entities]),
-        np.array([len(batch) for batch in split.batches]),
+        np.array([len(batch) for batch in batches]),
     )
-
-
-def _to_wire(encrypted: EncryptedVector) -> Ciphertexts:
-    return Ciphertexts(encrypted.public_key.ciphertext_bytes, encrypted.to_bytes())
-
-
-def _check_length(came: tuple[int, ...], expected: tuple[int, ...], sender: str) -> None:
-    if came != expected:
-        raise RemoteProtocolError(f"{sender} sent {came} residuals where {expected} were expected")

@@ -18,10 +18,12 @@ from sklearn.linear_model import LogisticRegression
 
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import ExactMatrix, FeatureEncoder
-from parties.model import LocalModel, joint_logits, log_loss, sigmoid
+from parties.model import LocalModel, brier_score, joint_logits, log_loss, sigmoid
 from protocol.errors import DataError
+from protocol.forward import Contribution
+from protocol.guards import openable
 from protocol.messages import FloatArray, IntArray
-from protocol.scoring import PairScores
+from protocol.scoring import SumScores
 from protocol.settings import ProtocolSettings
 from protocol.training import initial_model
 from scenarios.evaluation import Ranking, Score, constant_logit, popularity, rank
@@ -56,7 +58,7 @@ class PlainHalf:
     ``row_of`` (n_samples,) is each sample's row of ``matrix``, -1 where the party does not know it:
     the last row, which is all zero. ``entity`` is what its rows are about, None at the label party,
     where ``of_item`` tells which columns describe items. ``closed`` tells, for each batch, which
-    columns' gradients count as zero because the federated run withholds them.
+    columns' gradients count as zero because the federated run withholds them; empty where it withholds none.
     """
 
     matrix: ExactMatrix
@@ -64,7 +66,7 @@ class PlainHalf:
     model: LocalModel
     entity: str | None
     of_item: NDArray[np.bool_]
-    closed: Sequence[NDArray[np.bool_]]
+    closed: list[NDArray[np.bool_]]
 
     def rows(self, samples: IntArray) -> ExactMatrix:
         """Return the columns of some samples."""
@@ -148,19 +150,23 @@ def _rankings(run: Run, models: Mapping[str, Sequence[PlainHalf]]) -> dict[str, 
         return {}
 
 
-def _pairs(halves: Sequence[PlainHalf], catalogue: Catalogue) -> PairScores:
+def _pairs(halves: Sequence[PlainHalf], catalogue: Catalogue) -> SumScores:
     """Score every user with every item in the clear, from sums on either side."""
-    sides: list[FloatArray] = []
+    sides: list[Contribution] = []
     for entity, rows in ((USER, catalogue.user_rows), (ITEM, catalogue.item_rows)):
         parts = []
         for half in halves:
             describes_item = half.of_item if half.entity is None else half.entity == ITEM
             columns = np.broadcast_to(describes_item == (entity == ITEM), half.matrix.n_columns)
-            parts.append((half.model.restricted(columns), half.rows(rows)))
-        sides.append(np.sum([model.partial_logits(own) for model, own in parts], axis=0))
-        sides.append(np.sum([model.latent_sums(own) for model, own in parts], axis=0))
-    sides[0] = sides[0] + (halves[0].model.bias or 0.0)
-    return PairScores(*sides)
+            model = half.model.restricted(columns, bias=entity == USER)
+            parts.append((model, half.rows(rows)))
+        sides.append(
+            Contribution(
+                np.sum([model.partial_logits(own) for model, own in parts], axis=0),
+                np.sum([model.latent_sums(own) for model, own in parts], axis=0),
+            )
+        )
+    return SumScores(*sides)
 
 
 def _train_halves(
@@ -186,6 +192,7 @@ def train_plaintext(
 ) -> None:
     """Train the halves of one model in the clear, in place, with the federated run's optimizer and stopping."""
     training = settings.training
+    loss_of = brier_score if training.disclosure == "shared" else log_loss
     rows_of = [[half.rows(batch) for half in halves] for batch in batches]
     best, best_loss, waited = [half.model.copy() for half in halves], np.inf, 0
     for _ in range(training.epochs):
@@ -197,9 +204,10 @@ def train_plaintext(
                 gradient = own.transposed_dot(slots) / len(batch)
                 squares = ExactMatrix(own.scaled**2, own.indicators).transposed_dot(residuals)
                 gradient[:, 1:] -= half.model.factors * squares[:, None] / len(batch)
-                gradient[half.closed[number]] = 0.0
+                if half.closed:
+                    gradient[half.closed[number]] = 0.0
                 half.model.step(gradient, float(np.mean(residuals)))
-        loss = log_loss(_logits(halves, validation), labels[validation])
+        loss = loss_of(_logits(halves, validation), labels[validation])
         waited += 1
         if loss < best_loss:
             best, best_loss, waited = [half.model.copy() for half in halves], loss, 0
@@ -225,18 +233,19 @@ def _logits(halves: Sequence[PlainHalf], samples: IntArray) -> FloatArray:
 
 def _plain_half(run: Run, name: str, batches: Sequence[IntArray]) -> PlainHalf:
     """Join one party's table to the label party's rows by id in the clear, and encode it on training rows alone."""
-    settings, samples = run.scenario, run.label_party.trained.samples
+    settings, drawn = run.scenario, run.label_party.trained.samples
     leads = name == run.scenario.label_party.name
-    dataset = samples.dataset if leads else run.datasets[name]
+    dataset = drawn.dataset if leads else run.datasets[name]
     entity = None if leads else next(iter(dataset.ids))
     if entity is None:
         row_of = np.arange(dataset.n_rows)
     else:
         index = pd.Index(dataset.ids[entity])
-        row_of = index.get_indexer(pd.Index(samples.dataset.ids[entity])).astype(np.int64)
+        row_of = index.get_indexer(pd.Index(drawn.dataset.ids[entity])).astype(np.int64)
     of_training = row_of[np.concatenate(batches)]
     encoder = FeatureEncoder.fit(dataset, np.unique(of_training[of_training >= 0]))
     catalogue, sources = run.label_party.catalogue, encoder.sources
+    fixed_point = encoder.transform(dataset)
     half = PlainHalf(
         _with_zeros(encoder.transform_exact(dataset)),
         row_of,
@@ -245,7 +254,12 @@ def _plain_half(run: Run, name: str, batches: Sequence[IntArray]) -> PlainHalf:
         np.zeros(len(sources), bool) if catalogue is None else catalogue.describe_items(sources),
         [],
     )
-    half.closed = [_closed(half, batch, settings, leads) for batch in batches]
+    if settings.training.disclosure == "shared" or not leads:
+        for samples in (row_of[batch] for batch in batches):
+            rows = samples if leads else np.unique(samples[samples >= 0])
+            closed = np.ones(len(sources), dtype=bool)
+            closed[openable(fixed_point.take(rows), settings.training.min_support)] = False
+            half.closed.append(closed)
     return half
 
 
@@ -255,19 +269,6 @@ def _with_zeros(matrix: ExactMatrix) -> ExactMatrix:
     none = sparse.csr_array(np.zeros((1, matrix.indicators.shape[1]), dtype=np.int8))
     indicators = sparse.csr_array(sparse.vstack([matrix.indicators, none]))
     return ExactMatrix(scaled, indicators)
-
-
-def _closed(
-    half: PlainHalf, samples: IntArray, settings: ProtocolSettings, leads: bool
-) -> NDArray[np.bool_]:
-    """Return the columns that ``min_support`` keeps closed in a batch: 0/1 columns of a feature party that few have."""
-    if leads:
-        return np.zeros(half.matrix.n_columns, dtype=bool)
-    known = half.row_of[samples]
-    entities = half.matrix.take(np.unique(known[known >= 0]))
-    support: IntArray = np.asarray(entities.indicators.sum(axis=0)).ravel()
-    scaled = np.zeros(half.matrix.scaled.shape[1], dtype=bool)
-    return np.concatenate([scaled, support < settings.training.min_support])
 
 
 def _parameters(halves: Sequence[LocalModel]) -> FloatArray:

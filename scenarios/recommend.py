@@ -17,13 +17,13 @@ from protocol.channel import Channel
 from protocol.errors import DataError
 from protocol.in_process import InProcessTransport
 from protocol.messages import IntArray
-from protocol.scoring import answer_logits, request_pairs
+from protocol.scoring import Scorer, coordinate_logits, request_pairs
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
 from scenarios import run_folder
 from scenarios.evaluation import top_k
 from scenarios.run_folder import SavedHalf
 from scenarios.runner import connect
-from scenarios.scenario import COORDINATOR
+from scenarios.scenario import COORDINATOR, Scenario
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ def recommend(folder: Path, user: str, k: int, items: Sequence[str] = ()) -> Rec
     label = scenario.label_party.name
     question = _Question.about(datasets[label], user, items)
     roles: dict[str, Coroutine[Any, Any, Any]] = {
-        COORDINATOR: coordinate_alignment(channels[COORDINATOR]),
-        label: _ask(channels[label], datasets[label], halves[label], question, k, scenario.seed),
+        COORDINATOR: _coordinate(channels[COORDINATOR], scenario),
+        label: _ask(channels[label], scenario, datasets[label], halves[label], question, k),
     }
     for party in scenario.feature_parties:
         name = party.name
-        roles[name] = _answer(channels[name], datasets[name], halves[name])
+        roles[name] = _answer(channels[name], scenario, datasets[name], halves[name])
     ledgers = {name: channel.ledger for name, channel in channels.items()}
     answer: Recommendations = asyncio.run(transport.run(roles, ledgers))[label]
     return answer
@@ -103,11 +103,11 @@ def _numbers(
 
 async def _ask(
     channel: Channel,
+    scenario: Scenario,
     dataset: PartyDataset,
     half: SavedHalf,
     question: _Question,
     k: int,
-    seed: int,
 ) -> Recommendations:
     """Play the label party: align, ask about one user and all items, rank."""
     catalogue = question.catalogue
@@ -115,6 +115,7 @@ async def _ask(
     users: IntArray = np.array([question.user])
     pairs = await request_pairs(
         channel,
+        scenario,
         half.model,
         half.encoder.transform(dataset),
         positions,
@@ -123,7 +124,7 @@ async def _ask(
         catalogue.describe_items(half.encoder.sources),
     )
     logits = pairs(np.array([0]))[0]
-    best = top_k(logits, question.excluded, k, seed)
+    best = top_k(logits, question.excluded, k, scenario.seed)
     of_user = catalogue.user_rows[question.user]
     titles = dataset.titles
     return Recommendations(
@@ -143,7 +144,17 @@ async def _ask(
     )
 
 
-async def _answer(channel: Channel, dataset: PartyDataset, half: SavedHalf) -> None:
+async def _coordinate(channel: Channel, scenario: Scenario) -> None:
+    """Play the coordinator, who decrypts nothing here."""
+    await coordinate_alignment(channel)
+    if scenario.training.disclosure == "shared":
+        await coordinate_logits(channel, scenario)
+
+
+async def _answer(
+    channel: Channel, scenario: Scenario, dataset: PartyDataset, half: SavedHalf
+) -> None:
     """Play a feature party: align, answer once."""
     aligned = await align_feature_party(channel, dataset)
-    await answer_logits(channel, half.model, half.encoder.transform(dataset.take(aligned)))
+    matrix = half.encoder.transform(dataset.take(aligned))
+    await Scorer(channel, scenario, half.model, matrix).answer()

@@ -69,11 +69,7 @@ def _write_files(run: Run, comparison: Comparison, folder: Path) -> None:
             rows.writerows(ledger.rows())
     with (folder / "transcript.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(record)) + "\n" for record in transcript(run))
-    halves: dict[str, TrainedHalf] = {
-        run.scenario.label_party.name: run.label_party.trained,
-        **run.feature_parties,
-    }
-    for name, half in halves.items():
+    for name, half in run.halves.items():
         (folder / "parties" / name).mkdir(parents=True)
         _write_json(folder / "parties" / name / "model.json", _local_model(half))
 
@@ -103,14 +99,15 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
         },
         "opened_gradients": {
             name: {
-                "entries_opened": party.opened,
-                "entries_withheld": party.withheld,
-                "entries_opened_per_training_row": party.opened / len(split.training_samples),
-                "cells_clipped": party.matrix.clipped,
+                "entries_opened": half.guard.opened,
+                "entries_withheld": half.guard.withheld,
+                "entries_opened_per_training_row": half.guard.opened / len(split.training_samples),
+                "cells_clipped": half.matrix.clipped,
             }
-            for name, party in run.feature_parties.items()
+            for name, half in run.halves.items()
         },
-        "latent_products_clipped": run.label_party.trained.clipped,
+        "contributions_clipped": {name: clipped for name, (clipped, _) in run.clipped.items()},
+        "rounds_repeated": run.label_party.trained.repeated,
         "seconds": run.seconds,
         "seconds_per_epoch": run.seconds_per_epoch,
         "peak_memory_bytes": run.peak_memory,

@@ -19,16 +19,24 @@ from parties.catalogue import Catalogue
 from parties.dataset import PartyDataset
 from protocol.batches import draw_samples
 from protocol.channel import Channel, Member, Roster
+from protocol.forward import Bounds
 from protocol.guards import Guard
 from protocol.in_process import InProcessTransport
 from protocol.ledger import Ledger
 from protocol.messages import FloatArray, Message, Role
 from protocol.paillier import PrivateKey, check_key_bits
-from protocol.scoring import PairScores, answer_logits, request_logits, request_pairs
+from protocol.scoring import (
+    PairScores,
+    Scorer,
+    coordinate_logits,
+    request_logits,
+    request_pairs,
+)
 from protocol.settings import ProtocolSettings
+from protocol.shares import Series
 from protocol.training import (
     Progress,
-    TrainedFeatureParty,
+    TrainedHalf,
     TrainedLabelParty,
     coordinate_training,
     train_feature_party,
@@ -36,6 +44,8 @@ from protocol.training import (
 )
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
 from scenarios.scenario import COORDINATOR, Scenario
+
+_MANY_CLIPPED = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +73,7 @@ class Run:
     scenario: Scenario
     datasets: Mapping[str, PartyDataset]
     label_party: LabelPartyResult
-    feature_parties: Mapping[str, TrainedFeatureParty]
+    feature_parties: Mapping[str, TrainedHalf]
     shared: Mapping[str, int]
     ledgers: Mapping[str, Ledger]
     views: Mapping[str, list[tuple[str, Message]]]
@@ -71,15 +81,35 @@ class Run:
     peak_memory: int
 
     @property
+    def halves(self) -> dict[str, TrainedHalf]:
+        """Every data party's half, the label party's first."""
+        return {self.scenario.label_party.name: self.label_party.trained, **self.feature_parties}
+
+    @property
     def warnings(self) -> list[str]:
         """What the guards would have refused."""
-        said = [line for party in self.feature_parties.values() for line in party.warnings]
+        said = [line for half in self.halves.values() for line in half.guard.warnings]
+        for name, (clipped, contributed) in self.clipped.items():
+            if clipped > _MANY_CLIPPED * contributed:
+                said.append(
+                    f"{name} clipped {clipped / contributed:.1%} of what it contributed; use a larger logit_bound or "
+                    "latent_bound, or more l2"
+                )
         if self.scenario.training.disclosure == "none":
             said.append(
                 'disclosure = "none": nothing was encrypted and feature parties saw every residual, '
                 "hence every label; for cost studies only"
             )
         return said
+
+    @property
+    def clipped(self) -> dict[str, tuple[int, int]]:
+        """How many contributions of each data party were clipped to the declared bounds, and how many it made."""
+        return {
+            name: (ledger.total("rows clipped"), ledger.total("rows contributed"))
+            for name, ledger in self.ledgers.items()
+            if ledger.total("rows contributed")
+        }
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -97,8 +127,11 @@ def load_datasets(scenario: Scenario) -> dict[str, PartyDataset]:
         encryption = scenario.encryption
         check_key_bits(encryption.key_bits, insecure_key=encryption.insecure_key)
     datasets = {party.name: scenario.dataset(party) for party in scenario.parties}
-    for party in scenario.feature_parties:
+    shared = scenario.training.disclosure == "shared"
+    for party in scenario.parties if shared else scenario.feature_parties:
         Guard(party.name, scenario.training).check_table(datasets[party.name])
+    if shared:
+        Series.fit(Bounds.of(scenario, len(scenario.parties)).joint)
     if scenario.ranking.k or scenario.negatives.per_positive:
         Catalogue.check(datasets[scenario.label_party.name])
     return datasets
@@ -174,6 +207,9 @@ async def coordinator(channel: Channel, settings: ProtocolSettings) -> Mapping[s
         shared = await coordinate_alignment(channel)
     with channel.ledger.during("training"):
         await coordinate_training(channel, settings, private_key)
+    with channel.ledger.during("scoring"):
+        for _ in range(scorings(settings) if settings.training.disclosure == "shared" else 0):
+            await coordinate_logits(channel, settings)
     return shared
 
 
@@ -188,30 +224,36 @@ async def label_party(
         trained = await train_label_party(channel, settings, samples, progress)
     model, matrix = trained.model, trained.matrix
     with channel.ledger.during("scoring"):
-        logits = await request_logits(channel, model, matrix, trained.split.test)
+        logits = await request_logits(channel, settings, model, matrix, trained.split.test)
         if not settings.ranking.k:
             return LabelPartyResult(trained, logits, None, None)
         catalogue = Catalogue.of(dataset)
         item_columns = catalogue.describe_items(trained.encoder.sources)
         everyone = np.arange(len(catalogue.users))
         pairs = await request_pairs(
-            channel, model, matrix, positions, catalogue, everyone, item_columns
+            channel, settings, model, matrix, positions, catalogue, everyone, item_columns
         )
     return LabelPartyResult(trained, logits, catalogue, pairs)
 
 
 async def feature_party(
     channel: Channel, settings: ProtocolSettings, dataset: PartyDataset
-) -> TrainedFeatureParty:
+) -> TrainedHalf:
     """Play a feature party: align, train, answer the label party's scoring of its test rows."""
     with channel.ledger.during("alignment"):
         aligned = await align_feature_party(channel, dataset)
     with channel.ledger.during("training"):
         trained = await train_feature_party(channel, settings, dataset, aligned)
     with channel.ledger.during("scoring"):
-        for _ in range(2 if settings.ranking.k else 1):
-            await answer_logits(channel, trained.model, trained.matrix)
+        scorer = Scorer(channel, settings, trained.model, trained.matrix)
+        for _ in range(scorings(settings)):
+            await scorer.answer()
     return trained
+
+
+def scorings(settings: ProtocolSettings) -> int:
+    """Return how often the label party asks for scores after training: for its test rows, and to judge lists."""
+    return 2 if settings.ranking.k else 1
 
 
 def peak_memory() -> int:

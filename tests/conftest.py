@@ -51,6 +51,7 @@ def scenario_file(tmp_path: Path, tables: Tables) -> Path:
         title = "Three parties"
         seed = 3
         [training]
+        disclosure = "open"
         epochs = 4
         batch_size = 60
         [encryption]

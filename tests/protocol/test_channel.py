@@ -67,7 +67,8 @@ def test_arrays_round_trip(values: np.ndarray[tuple[int], np.dtype[np.float64]])
     assert again.latent_sums.shape == (len(values), 1)
     integers = values.view(np.int64)
     assert (
-        decode(ScoreRequest, encode(ScoreRequest(integers))).entities.tolist() == integers.tolist()
+        decode(ScoreRequest, encode(ScoreRequest(integers, np.array([1])))).entities.tolist()
+        == integers.tolist()
     )
 
 
@@ -203,7 +204,7 @@ def test_another_kind_or_version_is_named(
     channels: dict[str, Channel], transport: Recorder
 ) -> None:
     async def talk() -> None:
-        await channels["shop"].send("bank", ScoreRequest(np.arange(2)))
+        await channels["shop"].send("bank", ScoreRequest(np.arange(2), np.array([2])))
         await channels["bank"].receive("shop", BatchPlan)
 
     with pytest.raises(RemoteProtocolError, match="but sent ScoreRequest as message 0"):

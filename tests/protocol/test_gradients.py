@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -8,7 +10,7 @@ from parties.features import FixedPointMatrix
 from protocol.errors import LayoutError
 from protocol.gradients import GradientForm, residual_slots
 from protocol.messages import FloatArray, IntArray
-from protocol.paillier import Encryptor, PrivateKey
+from protocol.paillier import Encryptor, KeyHolderEncryptor, PrivateKey
 from protocol.settings import ProtocolSettings, TrainingSettings
 
 N_ROWS, SAMPLES = 30, 45
@@ -53,13 +55,13 @@ def test_the_encrypted_gradient_is_the_plain_one(
     factors: int,
 ) -> None:
     rows, V, exact, sums = batch(n_scaled, n_indicators, factors)
-    form = GradientForm(factors, 20, 16, SAMPLES, scaled=n_scaled > 0)
+    form = GradientForm(factors, 20, 16, SAMPLES, scaled=n_scaled > 0, shared=False)
     columns = np.arange(rows.n_columns)[::2]
     key = insecure_test_key.public_key
-    slots, alone = form.encrypt(encryptor, sums)
-    assert len(slots) == N_ROWS * form.chunks(key)
-    assert len(alone) == (N_ROWS if n_scaled and factors else 0)
-    packed = form.combine(rows, slots, alone, V, columns, 10**8)
+    slots = form.encrypt(encryptor, sums)
+    assert len(slots.values) == N_ROWS * form.chunks(key)
+    assert len(slots.alone) == (N_ROWS if n_scaled and factors else 0)
+    packed = form.combine(rows, slots, V, columns, 10**8)
     opened = [key.signed(residue) for residue in insecure_test_key.decrypt(packed)]
     integers = form.separate(opened, key, len(columns))
     assert integers.tolist() == form.in_the_clear(rows, sums, V)[columns].tolist()
@@ -71,19 +73,19 @@ def test_the_encrypted_gradient_is_the_plain_one(
 def test_without_scaled_columns_or_factors_only_rounding_of_residuals_remains() -> None:
     for n_scaled, n_indicators, factors in ((3, 2, 0), (0, 4, 3)):
         rows, V, exact, sums = batch(n_scaled, n_indicators, factors)
-        form = GradientForm(factors, 20, 16, SAMPLES, scaled=n_scaled > 0)
+        form = GradientForm(factors, 20, 16, SAMPLES, scaled=n_scaled > 0, shared=False)
         gradient = form.to_gradient(form.in_the_clear(rows, sums, V), rows.fraction_bits, V)
         np.testing.assert_allclose(gradient, exact_gradient(rows, V, exact), atol=2e-5)
 
 
 def test_slots_that_do_not_fit_take_several_ciphertexts(insecure_test_key: PrivateKey) -> None:
     key = insecure_test_key.public_key
-    assert GradientForm(4, 20, 16, SAMPLES, scaled=True).chunks(key) == 1
-    wide = GradientForm(9, 20, 16, SAMPLES, scaled=True)
+    assert GradientForm(4, 20, 16, SAMPLES, scaled=True, shared=False).chunks(key) == 1
+    wide = GradientForm(9, 20, 16, SAMPLES, scaled=True, shared=False)
     assert wide.chunks(key) == 2
     assert wide.slots(key).slots * wide.slots(key).width <= key.bits - 1
     with pytest.raises(LayoutError, match="do not fit a 512-bit key"):
-        GradientForm(4, 20, 16, 1 << 480, scaled=True).slots(key)
+        GradientForm(4, 20, 16, 1 << 480, scaled=True, shared=False).slots(key)
 
 
 def test_declared_bounds_hold_at_the_extremes(
@@ -95,8 +97,8 @@ def test_declared_bounds_hold_at_the_extremes(
     for sign in (1, -1):
         V = np.full((3, 2), sign * 7.999)
         sums = np.tile(np.array([1 << 20, -sign * 16 << 20, sign * 16 << 20]), (N_ROWS, 1))
-        form = GradientForm(2, 20, 16, N_ROWS, scaled=True)
-        packed = form.combine(rows, *form.encrypt(encryptor, sums), V, np.arange(3), 10**8)
+        form = GradientForm(2, 20, 16, N_ROWS, scaled=True, shared=False)
+        packed = form.combine(rows, form.encrypt(encryptor, sums), V, np.arange(3), 10**8)
         key = insecure_test_key.public_key
         opened = [key.signed(residue) for residue in insecure_test_key.decrypt(packed)]
         integers = form.separate(opened, key, 3)
@@ -106,17 +108,57 @@ def test_declared_bounds_hold_at_the_extremes(
 
 def test_a_factor_beyond_its_bound_is_refused() -> None:
     rows, V, _, sums = batch(2, 0, 1)
-    form = GradientForm(1, 20, 16, SAMPLES, scaled=True)
+    form = GradientForm(1, 20, 16, SAMPLES, scaled=True, shared=False)
     with pytest.raises(LayoutError, match="a factor has grown to 8 or more"):
         form.in_the_clear(rows, sums, V + 10)
 
 
-def test_products_beyond_the_latent_bound_are_clipped_and_counted() -> None:
-    settings = ProtocolSettings(
-        training=TrainingSettings(model="factorization-machine", factors=2, latent_bound=3)
+def test_residuals_and_products_stand_side_by_side() -> None:
+    training = TrainingSettings(model="factorization-machine", factors=2)
+    slots = residual_slots(
+        np.array([0.5, -1.0]),
+        np.array([[2.0, -7.0], [1.0, 3.5]]),
+        ProtocolSettings(training=training),
     )
-    slots, clipped = residual_slots(
-        np.array([0.5, -1.0]), np.array([[2.0, -7.0], [1.0, 3.5]]), settings
-    )
-    assert clipped == 2
-    assert (slots / 2**20).tolist() == [[0.5, 1.0, -3.0], [-1.0, -1.0, -3.0]]
+    assert (slots / 2**20).tolist() == [[0.5, 1.0, -3.5], [-1.0, -1.0, -3.5]]
+
+
+@pytest.mark.parametrize("factors", [0, 3])
+def test_two_shares_make_the_encrypted_residuals(
+    insecure_test_key: PrivateKey, encryptor: Encryptor, factors: int
+) -> None:
+    """One share encrypted by the key holder, the other added in the clear, summed by entity."""
+    rows, V, _, sums = batch(2, 3, factors)
+    form = GradientForm(factors, 28, 4, SAMPLES, scaled=True, shared=True)
+    share = np.frombuffer(np.random.default_rng(0).bytes(sums.size * 8), "<u8").reshape(sums.shape)
+    theirs = form.encrypt(KeyHolderEncryptor(insecure_test_key), sums.view(np.uint64) - share)
+    whole = form.complete(theirs, share)
+    groups = np.arange(N_ROWS) // 2 - 1  # the first two rows belong to nobody
+    halves = [whole, form.sum_by(whole, groups, N_ROWS // 2 - 1).randomised(encryptor)]
+    expected = [sums, sums[2:].reshape(-1, 2, sums.shape[1]).sum(axis=1)]
+    key = insecure_test_key.public_key
+    for slots, plain in zip(halves, expected, strict=True):
+        own = rows.take(np.arange(len(plain)))
+        packed = form.combine(own, slots, V, np.arange(own.n_columns), 10**8)
+        opened = [key.signed(residue) for residue in insecure_test_key.decrypt(packed)]
+        integers = form.separate(opened, key, own.n_columns)
+        assert integers.tolist() == form.in_the_clear(own, plain, V).tolist()
+        assert not form.exceeded(integers, own.fraction_bits)
+
+
+def test_a_wrapped_share_exceeds_the_bound(insecure_test_key: PrivateKey) -> None:
+    """A value that comes out 2^64 too large does not slip into the next slot unseen."""
+    rows, V, _, sums = batch(2, 3, 2)
+    form = GradientForm(2, 28, 4, SAMPLES, scaled=True, shared=True)
+    key, columns = insecure_test_key.public_key, np.arange(rows.n_columns)
+    for slot, size in product(range(3), (1 << 64, -(1 << 64))):
+        wrapped = sums.astype(object)
+        wrapped[5, slot] += size
+        in_clear = form.in_the_clear(rows, sums, V)
+        honest = in_clear.copy()
+        in_clear[:, slot] += np.append(rows.scaled[5].astype(object) << 8, [0, 0, 0]) * size
+        assert not form.exceeded(honest, rows.fraction_bits)
+        assert form.exceeded(in_clear, rows.fraction_bits)
+        assert int(np.abs(in_clear).max()) <= form.largest
+        assert form.slots(key).width > form.largest.bit_length()
+        assert len(columns)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import sparse
 
 from parties.dataset import PartyDataset
 from parties.features import FixedPointMatrix
 from protocol.errors import GuardError
-from protocol.guards import Guard
+from protocol.guards import Guard, leverages, openable
 from protocol.settings import TrainingSettings
 
 
@@ -22,31 +24,31 @@ def matrix(n_rows: int, n_scaled: int, indicators: object = None) -> FixedPointM
 
 def test_a_batch_needs_rows_for_its_active_columns() -> None:
     guard = Guard("bank", TrainingSettings(guard_ratio=8))
-    guard.check_batch(matrix(24, 3))
+    guard.admit(matrix(24, 3))
     with pytest.raises(
         GuardError, match=r"bank has 3 columns but batches of 23 .* batch_size = 24"
     ):
-        guard.check_batch(matrix(23, 3))
+        guard.admit(matrix(23, 3))
 
 
 def test_constant_columns_do_not_count() -> None:
     guard = Guard("bank", TrainingSettings(guard_ratio=8))
     idle = np.zeros((24, 5))
-    guard.check_batch(matrix(24, 3, idle))
+    guard.admit(matrix(24, 3, idle))
     idle[3:, 4] = 1
     with pytest.raises(GuardError, match="4 columns"):
-        guard.check_batch(matrix(24, 3, idle))
+        guard.admit(matrix(24, 3, idle))
 
 
 def test_warn_collects_each_sentence_once() -> None:
     guard = Guard("bank", TrainingSettings(guard="warn"))
-    guard.check_batch(matrix(10, 3))
-    guard.check_batch(matrix(10, 3))
+    guard.admit(matrix(10, 3))
+    guard.admit(matrix(10, 3))
     assert len(guard.warnings) == 1
 
 
 def test_without_encryption_there_is_nothing_to_guard() -> None:
-    Guard("bank", TrainingSettings(disclosure="none")).check_batch(matrix(3, 3))
+    Guard("bank", TrainingSettings(disclosure="none")).admit(matrix(3, 3))
 
 
 def test_a_table_that_can_never_do_is_refused_before_anything_is_sent() -> None:
@@ -63,19 +65,59 @@ def test_entries_of_rare_indicators_stay_closed() -> None:
     indicators = np.zeros((30, 3))
     indicators[:2, 0] = indicators[:3, 1] = 1
     guard = Guard("bank", TrainingSettings(min_support=3))
-    assert guard.openable(matrix(30, 1, indicators)).tolist() == [0, 2]
+    guard.admit(matrix(30, 1, indicators))
+    assert guard.columns[0].tolist() == [0, 2]
+    guard.count(0, 4)
+    assert (guard.opened, guard.withheld) == (2, 2)
+    assert openable(matrix(30, 1, indicators), 1).tolist() == [0, 1, 2]
 
 
-def test_a_known_gap_differences_of_sums_give_a_withheld_row_away() -> None:
-    """docs/security.md, 'A known gap': an attack that works, kept until a guard stops it."""
+def test_leverages_are_those_of_the_projection() -> None:
+    draw = np.random.default_rng(2)
+    dense = draw.normal(size=(50, 8)) * (draw.random((50, 8)) < 0.4)
+    X = sparse.csr_array(dense)
+    projection = dense @ np.linalg.pinv(dense)
+    np.testing.assert_allclose(leverages(X), np.diag(projection), atol=1e-6)
+    doubled = sparse.csr_array(
+        sparse.hstack([X, X])
+    )  # columns that others add up to change nothing
+    np.testing.assert_allclose(leverages(doubled), np.diag(projection), atol=1e-6)
+
+
+def colour_and_size() -> FixedPointMatrix:
     colour = np.zeros((30, 3))
     colour[0, 0] = colour[1:15, 1] = colour[15:, 2] = 1  # one row alone is of the first colour
     size = np.zeros((30, 2))
     size[:10, 0] = size[10:, 1] = 1
-    rows = matrix(30, 0, np.hstack([colour, size]))
-    residuals = np.random.default_rng(1).normal(size=30)
-    columns = Guard("bank", TrainingSettings()).openable(rows)
-    assert columns.tolist() == [1, 2, 3, 4]  # the rare colour is withheld
-    opened = np.hstack([colour, size])[:, columns].T @ residuals
-    of_colours, of_sizes = opened[:2].sum(), opened[2:].sum()
-    assert of_sizes - of_colours == pytest.approx(residuals[0])
+    return matrix(30, 0, np.hstack([colour, size]))
+
+
+def test_differences_of_opened_sums_leave_no_row_alone() -> None:
+    """All colours but the rare one, taken from all sizes, would be the rare colour's only row."""
+    rows = colour_and_size()
+    by_support = np.array([1, 2, 3, 4])
+    unit = np.eye(30)[0]
+    ones = rows.indicators.toarray().astype(float)
+
+    def distance(columns: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
+        """How far the nearest combination of opened sums is from the first row's residual."""
+        fitted = np.linalg.lstsq(ones[:, columns], unit, rcond=None)[0]
+        return float(np.linalg.norm(ones[:, columns] @ fitted - unit))
+
+    assert distance(by_support) < 1e-9  # support alone would let the attack succeed
+    assert distance(openable(rows, 3)) > 0.7
+    assert len(openable(rows, 3)) == 3
+
+
+@given(st.integers(0, 2**32), st.integers(2, 4), st.integers(2, 4))
+def test_no_combination_of_opened_sums_leaves_fewer_rows_than_agreed(
+    seed: int, features: int, min_support: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    codes = draw.geometric(0.4, (40, features)).clip(max=6) - 1
+    ones = np.hstack([np.eye(6)[codes[:, feature]] for feature in range(features)])
+    columns = openable(matrix(40, 0, ones), min_support)
+    opened = ones[:, columns]
+    projection = opened @ np.linalg.pinv(opened)
+    # A combination that leaves m rows alone projects onto itself; one of these then has leverage 1/m.
+    assert np.diag(projection).max(initial=0) < 1 / (min_support - 1)

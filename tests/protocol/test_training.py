@@ -186,10 +186,10 @@ def test_rare_categories_are_withheld_and_counted(
 ) -> None:
     scenario = load_scenario("epochs=2", "min_support=40")
     run = runner.run(scenario)
-    bank = run.feature_parties["bank"]
+    bank = run.feature_parties["bank"].guard
     assert bank.withheld > 0
     assert bank.opened + bank.withheld == 2 * len(run.label_party.trained.split.batches) * 6
-    assert run.feature_parties["telco"].withheld == 0
+    assert run.feature_parties["telco"].guard.withheld == 0
 
 
 def test_another_key_size_than_agreed_is_refused(
