@@ -154,7 +154,6 @@ def test_the_conversation_in_order(load_scenario: LoadScenario) -> None:
         ]
         assert [entry[:2] for entry in after if entry[2] == party] == [
             ("shop", "EncryptedResiduals"),
-            ("shop", "ScoreRequest"),
             ("coordinator", "OpenedGradients"),
             ("shop", "EpochEnd"),
         ]
