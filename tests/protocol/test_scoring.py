@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from protocol.errors import RemoteProtocolError
+from protocol.errors import GuardError, RemoteProtocolError
 from protocol.forward import Contribution
 from protocol.in_process import InProcessTransport
-from protocol.messages import PartialLogits, ScoreRequest
+from protocol.messages import LogitShare, PartialLogits, ScoreRequest
 from protocol.scoring import SumScores, check_positions, request_pairs
 from scenarios import baselines, runner
 from scenarios.baselines import JOINT, POOLED
@@ -19,12 +19,23 @@ from scenarios.scenario import Scenario, load
 LoadScenario = Callable[..., Scenario]
 
 
+def tiny_recommender(*changes: str) -> Scenario:
+    small = ["key_bits=1024", "insecure_key=true", "truth.arguments.size=tiny", *changes]
+    small += [f"parties.{name}.arguments.size=tiny" for name in ("shop", "bank", "telco")]
+    return load("shop-bank-telco", small)
+
+
 @pytest.fixture(scope="module")
 def recommender() -> Run:
-    changes = ["key_bits=1024", "insecure_key=true", "epochs=12"]
-    changes += [f"parties.{name}.arguments.size=tiny" for name in ("shop", "bank", "telco")]
-    scenario = load("shop-bank-telco", [*changes, "truth.arguments.size=tiny"])
-    return runner.run(scenario, record_views=True)
+    return runner.run(tiny_recommender("epochs=12", "disclosure=open"), record_views=True)
+
+
+@pytest.fixture(scope="module")
+def plain_and_shared() -> tuple[Run, Run]:
+    """A run in the clear and one on shares, of a few epochs."""
+    shared = tiny_recommender("epochs=3", "disclosure=shared", "scoring.limit=1000000")
+    plain = tiny_recommender("epochs=3", "disclosure=none")
+    return runner.run(plain), runner.run(shared, record_views=True)
 
 
 def test_pair_scores_are_the_logits_of_the_pairs(recommender: Run) -> None:
@@ -76,6 +87,38 @@ def test_a_feature_party_is_asked_once_an_entity_and_counts_it(recommender: Run)
         asked = [m for _, m in recommender.views[name] if isinstance(m, ScoreRequest)]
         assert all(len(np.unique(m.entities)) == len(m.entities) for m in asked)
         assert recommender.ledgers[name].total("logits scored") == learned > 0
+
+
+def test_scores_on_shares_are_the_plain_ones(plain_and_shared: tuple[Run, Run]) -> None:
+    plain, shared = (run.label_party for run in plain_and_shared)
+    np.testing.assert_allclose(shared.test_logits, plain.test_logits, atol=0.02)
+    assert plain.pairs is not None
+    assert shared.pairs is not None
+    users = np.arange(60)
+    np.testing.assert_allclose(shared.pairs(users), plain.pairs(users), atol=0.02)
+
+
+def test_on_shares_the_label_party_is_told_logits_and_no_sums(
+    plain_and_shared: tuple[Run, Run],
+) -> None:
+    _, run = plain_and_shared
+    heard = [message for _, message in run.views["shop"]]
+    assert not any(isinstance(message, PartialLogits) for message in heard)
+    learned = sum(message.values.size for message in heard if isinstance(message, LogitShare))
+    assert learned == run.ledgers["shop"].total("logits learned")
+    for name in ("bank", "telco"):
+        assert run.ledgers[name].total("logits scored") == learned
+
+
+def test_more_scores_than_agreed_are_refused(load_scenario: LoadScenario) -> None:
+    for disclosure in ("open", "shared"):
+        run = runner.run(load_scenario(f"disclosure={disclosure}", "epochs=1"))
+        learned = run.ledgers["shop"].total("logits learned")
+        scenario = load_scenario(
+            f"disclosure={disclosure}", "epochs=1", f"scoring.limit={learned - 1}"
+        )
+        with pytest.raises(GuardError, match=rf"asked for {learned} joint logits, but scoring"):
+            runner.run(scenario)
 
 
 def test_pair_scores_by_hand() -> None:

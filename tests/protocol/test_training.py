@@ -11,11 +11,22 @@ from scipy.special import expit
 from sklearn.compose import make_column_transformer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from parties.model import LocalModel, Optimizer
+from parties.model import LocalModel, Optimizer, brier_score
 from protocol.batches import Batch
-from protocol.errors import GuardError, RemoteProtocolError
-from protocol.messages import EncryptedResiduals, MaskedGradients, PlainResiduals
+from protocol.errors import GuardError, RemoteProtocolError, SettingsError
+from protocol.gradients import GradientForm, Slots
+from protocol.messages import (
+    ContributionSeed,
+    DealtSeed,
+    DealtShare,
+    EncryptedResiduals,
+    MaskedGradients,
+    PartialLogits,
+    PlainResiduals,
+    Words,
+)
 from protocol.paillier import PrivateKey
+from protocol.shares import Series
 from scenarios import runner
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
@@ -35,6 +46,100 @@ def test_encrypted_and_plain_runs_agree_to_the_last_bit(load_scenario: LoadScena
     for a, b in zip(weights(encrypted), weights(plain), strict=True):
         assert a.tobytes() == b.tobytes()
     assert encrypted.label_party.test_logits.tobytes() == plain.label_party.test_logits.tobytes()
+
+
+def test_nobody_sees_a_logit_and_the_model_is_the_same(load_scenario: LoadScenario) -> None:
+    shared = runner.run(load_scenario("disclosure=shared"), record_views=True)
+    plain = runner.run(load_scenario("disclosure=none"))
+    for a, b in zip(weights(shared), weights(plain), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3)
+    np.testing.assert_allclose(
+        shared.label_party.test_logits, plain.label_party.test_logits, atol=5e-3
+    )
+    heard = {type(message) for view in shared.views.values() for _, message in view}
+    assert not heard & {PartialLogits, PlainResiduals}
+    assert all(epoch.training_loss is None for epoch in shared.label_party.trained.history)
+
+
+def test_early_stopping_on_shares_opens_the_brier_score(load_scenario: LoadScenario) -> None:
+    run = runner.run(load_scenario("disclosure=shared", "epochs=2"))
+    trained = run.label_party.trained
+    rows = trained.split.validation
+    logits = trained.model.partial_logits(trained.matrix.take(rows.samples))
+    for name, half in run.feature_parties.items():
+        own = half.matrix.take(rows.entities[name])
+        logits = logits + rows.to_samples(name, half.model.partial_logits(own))
+    best = next(epoch for epoch in reversed(trained.history) if epoch.best)
+    expected = brier_score(logits, trained.labels[rows.samples])
+    assert best.validation_loss == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_wrapped_share_repeats_the_round_with_fresh_randomness(
+    load_scenario: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = runner.run(load_scenario("disclosure=shared", "epochs=1"))
+    honest = GradientForm.complete
+    wraps: list[bool] = []
+
+    def wrap_once(self: GradientForm, theirs: Slots, share: Words) -> Slots:
+        slots = honest(self, theirs, share)
+        if not wraps:
+            wraps.append(True)
+            beyond = [1 << 64, *[0] * (len(slots.values) - 1)]
+            return Slots(slots.values.plus(beyond), slots.alone)
+        return slots
+
+    monkeypatch.setattr(GradientForm, "complete", wrap_once)
+    run = runner.run(load_scenario("disclosure=shared", "epochs=1"), record_views=True)
+    assert run.label_party.trained.repeated == 1
+    for a, b in zip(weights(run), weights(undisturbed), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+    seeds = [
+        message.seed
+        for view in run.views.values()
+        for _, message in view
+        if isinstance(message, ContributionSeed | DealtSeed | DealtShare)
+    ]
+    assert len(set(seeds)) == len(seeds) > 0
+
+
+def test_shares_that_always_wrap_end_the_run(
+    load_scenario: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = GradientForm.complete
+
+    def wrap(self: GradientForm, theirs: Slots, share: Words) -> Slots:
+        slots = honest(self, theirs, share)
+        return Slots(slots.values.plus([1 << 64] * len(slots.values)), slots.alone)
+
+    monkeypatch.setattr(GradientForm, "complete", wrap)
+    with pytest.raises(RemoteProtocolError, match="out of 3 rounds running"):
+        runner.run(load_scenario("disclosure=shared", "epochs=1"))
+
+
+def test_too_narrow_an_interval_runs_away_and_clipping_stops_it(
+    load_scenario: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond half a period the sigmoid comes back with the wrong sign; declared bounds keep logits from there."""
+    eager = ("disclosure=shared", "learning_rate=3.0", "epochs=12", "l2=0.0", "patience=12")
+    guarded = runner.run(load_scenario(*eager, "logit_bound=4.0"))
+    clipped = sum(clipped for clipped, _ in guarded.clipped.values())
+    assert clipped > 0
+    assert any("clipped" in line for line in guarded.warnings)
+
+    narrow = Series.fit(12.0)
+    monkeypatch.setattr(Series, "fit", lambda bound: narrow)
+    aliased = runner.run(load_scenario(*eager, "logit_bound=1024.0"))
+    largest = [np.abs(run.label_party.test_logits).max() for run in (guarded, aliased)]
+    assert largest[0] <= 12
+    assert largest[1] > narrow.period / 2
+
+
+def test_bounds_that_cannot_fit_are_refused_before_anything_is_sent(
+    load_scenario: LoadScenario,
+) -> None:
+    with pytest.raises(SettingsError, match="lower logit_bound or latent_bound"):
+        runner.load_datasets(load_scenario("disclosure=shared", "logit_bound=100.0"))
 
 
 def test_a_seed_gives_one_model_and_another_seed_another(load_scenario: LoadScenario) -> None:
@@ -158,6 +263,26 @@ def test_the_conversation_in_order(load_scenario: LoadScenario) -> None:
             ("shop", "EpochEnd"),
         ]
     assert trained[-1][1] == "EpochEnd"
+
+
+def test_a_round_on_shares_in_order(load_scenario: LoadScenario) -> None:
+    run = runner.run(load_scenario("disclosure=shared", "epochs=1", "batch_size=1000"))
+    sent = sorted((r for ledger in run.ledgers.values() for r in ledger.sent), key=lambda r: r.time)
+    said = [(r.sender, r.kind, r.receiver) for r in sent if r.phase == "training"]
+
+    def between(sender: str, receiver: str) -> list[str]:
+        return [kind for a, kind, b in said if (a, b) == (sender, receiver)]
+
+    forward = ["ContributionSeed", "DealtSeed"]
+    assert between("bank", "shop") == [*forward, "RoundCheck", *forward]
+    assert between("telco", "shop") == ["ContributionSeed", "RoundCheck", "ContributionSeed"]
+    forward = ["ContributionShare", "DealtShare"]
+    assert between("bank", "coordinator") == [*forward, "MaskedGradients", *forward]
+    assert between("coordinator", "shop") == [
+        *("PublicKeyAnnouncement", "Opening", "EncryptedShares", "OpenedGradients"),
+        *("Opening", "Opening", "BrierShare"),
+    ]
+    assert between("shop", "telco") == ["BatchPlan", "EncryptedResiduals", "RoundEnd", "EpochEnd"]
 
 
 def test_training_stops_when_validation_no_longer_improves(load_scenario: LoadScenario) -> None:
