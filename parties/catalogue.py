@@ -104,6 +104,7 @@ class Negatives:
             label=np.concatenate([dataset.label, np.zeros(len(self))]),
             time=_joined(dataset.time, occasion.time),
             titles=_joined(dataset.titles, item.titles),
+            options=dataset.options,
         )
 
 

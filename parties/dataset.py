@@ -1,36 +1,37 @@
 """A party's own table: the ids of its rows, its feature columns and, at one party, the label.
 
-The plug-in point for data: whatever the source, hand a pandas table to
-:meth:`PartyDataset.from_frame`. What would go wrong later is refused here, in words that never quote an id or a value.
+Whatever the source (:mod:`parties.sources`), what would go wrong later is refused here, in words that never quote an
+id or a value.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api import types
 
+from parties.columns import (
+    ColumnKind,
+    ColumnOptions,
+    check_header,
+    choose_kinds,
+    counted,
+    listed,
+    numbers_of,
+    objects,
+    read_feature,
+)
 from parties.errors import DataError
-
-
-class ColumnKind(StrEnum):
-    """How a feature column is to be read."""
-
-    NUMERIC = "numeric"
-    CATEGORICAL = "categorical"
-    IDENTIFIER = "identifier"
+from parties.sources import CsvSource, DataSource, read_table, to_pandas
 
 
 class Declaration(TypedDict, total=False):
@@ -41,6 +42,10 @@ class Declaration(TypedDict, total=False):
     ignore: Sequence[str]
     numeric: Sequence[str]
     categorical: Sequence[str]
+    boolean: Sequence[str]
+    multi_valued: Sequence[str]
+    datetime: Sequence[str]
+    options: Mapping[str, ColumnOptions]
     id_features: Sequence[str]
     time: str | None
     title: str | None
@@ -52,8 +57,8 @@ class Declaration(TypedDict, total=False):
 class PartyDataset:
     """One party's checked table of ``n_rows`` rows; make one with a ``from_`` method.
 
-    Of ``columns``, the features alone, numeric ones are float64 with NaN for a missing cell and
-    categorical ones are text with None.
+    Of ``columns``, the features alone, numeric ones are float64 with NaN for a missing cell, dates are datetime64
+    with NaT, and all others are text with None.
     """
 
     party: str
@@ -63,6 +68,7 @@ class PartyDataset:
     label: NDArray[np.float64] | None  # 0.0 or 1.0 (n_rows,), at the label party alone
     time: pd.Series | None = None  # when each row came about (n_rows,): orders rows, is no feature
     titles: pd.Series | None = None  # what to call each row's item (n_rows,): for people to read
+    options: Mapping[str, ColumnOptions] = field(default_factory=dict)  # of columns that have any
 
     @property
     def n_rows(self) -> int:
@@ -79,13 +85,14 @@ class PartyDataset:
             label=None if self.label is None else self.label[rows],
             time=None if self.time is None else self.time.iloc[rows].reset_index(drop=True),
             titles=None if self.titles is None else self.titles.iloc[rows].reset_index(drop=True),
+            options=self.options,
         )
 
     @classmethod
     def from_frame(
         cls,
         party: str,
-        frame: pd.DataFrame,
+        frame: Any,
         *,
         ids: Mapping[str, str],
         label: str | None = None,
@@ -93,46 +100,64 @@ class PartyDataset:
         ignore: Sequence[str] = (),
         numeric: Sequence[str] = (),
         categorical: Sequence[str] = (),
+        boolean: Sequence[str] = (),
+        multi_valued: Sequence[str] = (),
+        datetime: Sequence[str] = (),
+        options: Mapping[str, ColumnOptions] | None = None,
         id_features: Sequence[str] = (),
         time: str | None = None,
         title: str | None = None,
         threshold: float | None = None,
         rating_range: tuple[float, float] | None = None,
     ) -> Self:
-        """Check a table and take it over; its index is ignored.
+        """Check a table of pandas or polars and take it over; its index is ignored.
 
         ``ids`` maps an entity type to the column that holds its ids; a feature party, which has no
         ``label``, has exactly one, with no id twice. ``columns`` are the features in order, by
-        default all that are neither id nor label nor in ``ignore``. A column declared neither
-        ``numeric`` nor ``categorical`` is numeric where pandas holds numbers or booleans. Entity
-        types named in ``id_features`` have their ids as a feature too, one 0/1 column an id.
+        default all that are neither id nor label nor in ``ignore``. Of what kind a column is that is
+        not declared (``numeric`` to ``datetime``) is guessed from its cells. ``options`` are of
+        single columns. Entity types named in ``id_features`` have their ids as a feature too, one 0/1 column an id.
         ``time`` names a column that orders rows and ``title`` one that names their items; neither
         is a feature unless declared so. With a ``threshold`` the label is a rating, within
         ``rating_range`` if that is given, and counts as 1 from the threshold on.
 
         Raises DataError if the table cannot be trained on as it is.
         """
-        _check_header(party, list(frame.columns))
+        frame = to_pandas(frame, f"{party}: the table")
+        check_header(party, list(frame.columns))
         if unknown := sorted(set(id_features) - set(ids)):
             raise DataError(
-                f"{party}: id_features names {_listed(unknown)}; there are {_listed(ids)}"
+                f"{party}: id_features names {listed(unknown)}; there are {listed(ids)}"
             )
         for role, name in (("time", time), ("title", title)):
             if name is not None and name not in frame:
                 raise DataError(
-                    f"{party}: no {role} column {name!r}; there are {_listed(frame.columns)}"
+                    f"{party}: no {role} column {name!r}; there are {listed(frame.columns)}"
                 )
         if columns is None:
             if missing := sorted(set(ignore) - set(frame.columns)):
-                raise DataError(f"{party}: ignore names {_listed(missing)}, which is no column")
-            shown_only = {time, title} - {*numeric, *categorical}
+                raise DataError(f"{party}: ignore names {listed(missing)}, which is no column")
+            shown_only = {time, title} - {*numeric, *categorical, *datetime}
             apart = {label, *shown_only, *ids.values(), *ignore}
             columns = [name for name in frame.columns if name not in apart]
         names = _choose_features(party, list(frame.columns), ids, label, columns, id_features)
-        kinds = _choose_kinds(party, {name: frame[name] for name in names}, numeric, categorical)
+        declared = {
+            ColumnKind.NUMERIC: numeric,
+            ColumnKind.CATEGORICAL: categorical,
+            ColumnKind.BOOLEAN: boolean,
+            ColumnKind.MULTI_VALUED: multi_valued,
+            ColumnKind.DATETIME: datetime,
+        }
+        options = options or {}
+        kinds = choose_kinds(party, {name: frame[name] for name in names}, declared, options)
         if frame.empty:
             raise DataError(f"{party}: the table has no rows; check where it comes from")
-        features = {name: _read_feature(party, frame[name], kind) for name, kind in kinds.items()}
+        features = {
+            name: read_feature(party, frame[name], kind, options.get(name, ColumnOptions()))
+            for name, kind in kinds.items()
+        }
+        for name in boolean:
+            kinds[name] = ColumnKind.NUMERIC
         normalised = {
             entity: _read_ids(party, frame[column], label) for entity, column in ids.items()
         }
@@ -149,6 +174,7 @@ class PartyDataset:
             else _read_label(party, frame[label], threshold, rating_range),
             time=None if time is None else frame[time].reset_index(drop=True),
             titles=None if title is None else frame[title].reset_index(drop=True),
+            options=options,
         )
 
     @classmethod
@@ -158,14 +184,33 @@ class PartyDataset:
         path: str | PathLike[str],
         *,
         ids: Mapping[str, str],
+        delimiter: str = ",",
+        encoding: str = "utf-8",
         **declared: Unpack[Declaration],
     ) -> Self:
-        """Read a comma-separated UTF-8 file with a header; the rest is as in :meth:`from_frame`.
+        """Read a delimited text file with a header, gzip or not; the rest is as in :meth:`from_frame`.
 
         Ids and declared categories stay the text they are in the file: '007' keeps its zeros.
         Raises DataError also if the file cannot be read.
         """
-        frame = _read_csv(party, path, ids.values(), declared.get("categorical", ()))
+        text = (*declared.get("categorical", ()), *declared.get("multi_valued", ()))
+        source = CsvSource(Path(path), delimiter, encoding, tuple(ids.values()), text)
+        return cls.from_source(party, source, ids=ids, **declared)
+
+    @classmethod
+    def from_source(
+        cls,
+        party: str,
+        source: DataSource,
+        *,
+        ids: Mapping[str, str],
+        **declared: Unpack[Declaration],
+    ) -> Self:
+        """Read any source; the rest is as in :meth:`from_frame`. Raises DataError also if it cannot be read."""
+        try:
+            frame = read_table(source)
+        except DataError as error:  # which knows no party
+            raise DataError(f"{party}: {error}") from None
         return cls.from_frame(party, frame, ids=ids, **declared)
 
 
@@ -182,50 +227,21 @@ def normalise_id(value: object) -> str:
     raise TypeError(f"an id is text or an integer, not {type(value).__name__}")
 
 
-def _read_csv(
-    party: str, path: str | PathLike[str], ids: Iterable[str], categorical: Iterable[str]
-) -> pd.DataFrame:
-    where = f"{party}: {path}"
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        header = _check_lines(party, where, text)
-        as_text = {name: str for name in categorical if name in header}
-        frame = pd.read_csv(io.StringIO(text), dtype=as_text, low_memory=False)
-        if id_columns := [name for name in dict.fromkeys(ids) if name in header]:
-            # Read on their own because only so is an id spelled 'NA' or 'null' not a missing cell.
-            raw = pd.read_csv(io.StringIO(text), usecols=id_columns, dtype=str, na_filter=False)
-            frame[id_columns] = raw[id_columns]
-    except OSError as error:
-        raise DataError(f"{where} cannot be read: {error.strerror}; check the path") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{where} is not UTF-8 text; save it as CSV in UTF-8") from None
-    except (csv.Error, ValueError):  # the latter from pandas, whose own words may quote cells
-        raise DataError(f"{where} is not well-formed CSV; check its quotes") from None
-    return frame
+def looks_like_another(value: str) -> bool:
+    """Tell whether an id in Unicode NFC has compatibility or invisible characters, or words of mixed scripts."""
+    if unicodedata.normalize("NFKC", value) != value:
+        return True
+    if any(unicodedata.category(character) == "Cf" for character in value):
+        return True
+    words: list[str] = re.findall(r"[^\W\d_]+", value)
+    return any(len(_CONFUSABLE_SCRIPTS & {_script(one) for one in word}) > 1 for word in words)
 
 
-def _check_lines(party: str, where: str, text: str) -> list[str]:
-    """Return the header; pandas would rename repeated columns and fill short rows in silence."""
-    lines = csv.reader(io.StringIO(text))
-    header = next((line for line in lines if line), [])
-    if not header:
-        raise DataError(f"{where} is empty; expected a header and rows of data")
-    _check_header(party, header)
-    for line in lines:
-        if line and len(line) != len(header):
-            raise DataError(
-                f"{where}, line {lines.line_num}: expected {len(header)} cells as in the header, "
-                f"got {len(line)}; correct the row, or quote text that holds commas"
-            )
-    return header
+_CONFUSABLE_SCRIPTS = frozenset({"LATIN", "CYRILLIC", "GREEK"})
 
 
-def _check_header(party: str, header: Sequence[object]) -> None:
-    for position, name in enumerate(header, start=1):
-        if not (isinstance(name, str) and name.strip()):
-            raise DataError(f"{party}: column {position} has no name in text; name it or drop it")
-    if repeated := [str(name) for name, times in Counter(header).items() if times > 1]:
-        raise DataError(f"{party}: column names must differ; rename repeats of {_listed(repeated)}")
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "").partition(" ")[0]
 
 
 def _choose_features(
@@ -242,42 +258,34 @@ def _choose_features(
     reserved = [*ids.values()] if label is None else [*ids.values(), label]
     for name, times in Counter([*reserved, *columns]).items():
         if name not in header:
-            raise DataError(f"{party}: no column {name!r}; correct it. There are {_listed(header)}")
+            raise DataError(f"{party}: no column {name!r}; correct it. There are {listed(header)}")
         if times > 1:
             raise DataError(f"{party}: column {name!r} must be one of id, label, feature, and once")
     if not columns and not id_features:
-        raise DataError(f"{party}: no feature columns beside {_listed(reserved)}; add or name some")
+        raise DataError(f"{party}: no feature columns beside {listed(reserved)}; add or name some")
     return [*columns]
-
-
-def _choose_kinds(
-    party: str, table: Mapping[str, pd.Series], numeric: Sequence[str], categorical: Sequence[str]
-) -> dict[str, ColumnKind]:
-    for name in [*numeric, *categorical]:
-        where = f"{party}: column {name!r} is declared"
-        if name not in table:
-            raise DataError(f"{where} but is no feature; correct it. There are {_listed(table)}")
-        if name in numeric and name in categorical:
-            raise DataError(f"{where} both numeric and categorical; keep one of them")
-    guessed = {name for name, cells in table.items() if types.is_numeric_dtype(cells)}
-    numbers = guessed.union(numeric).difference(categorical)
-    return {name: ColumnKind("numeric" if name in numbers else "categorical") for name in table}
 
 
 def _read_ids(party: str, cells: pd.Series, label: str | None) -> NDArray[np.object_]:
     where = f"{party}: id column {cells.name!r}"
-    raw = _objects(cells)
+    raw = objects(cells)
     # Before their type is looked at: empty cells are what makes pandas hold integers as floats.
     if empty := sum(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in raw):
-        raise DataError(f"{where} has {_count(empty, 'empty cell')}; fill them or drop their rows")
+        raise DataError(f"{where} has {counted(empty, 'empty cell')}; fill them or drop their rows")
     try:
         values = [normalise_id(cell) for cell in raw]
     except TypeError as error:
         raise DataError(f"{where}: {error}; store the ids as integers or text") from None
+    if odd := sum(not value.isascii() and looks_like_another(value) for value in values):
+        raise DataError(
+            f"{where} has {counted(odd, 'id')} with characters that only look like others, such as wide "
+            "digits, invisible spaces or a Cyrillic letter in a Latin word: another party will not "
+            "write them so; correct them"
+        )
     repeats = [times for times in Counter(values).values() if times > 1]
     if repeats and label is None:
         raise DataError(
-            f"{where} repeats {_count(len(repeats), 'id')} over {sum(repeats)} rows; a party "
+            f"{where} repeats {counted(len(repeats), 'id')} over {sum(repeats)} rows; a party "
             "without a label needs one row for each id, so drop or merge the others"
         )
     return np.array(values, dtype=object)
@@ -291,66 +299,19 @@ def _read_label(
 ) -> NDArray[np.float64]:
     where = f"{party}: label column {cells.name!r}"
     if empty := int(cells.isna().sum()):
-        raise DataError(f"{where} has {_count(empty, 'empty cell')}; drop their rows")
-    values = _numbers(cells)
+        raise DataError(f"{where} has {counted(empty, 'empty cell')}; drop their rows")
+    values = numbers_of(cells)
     if threshold is not None:
         lowest, highest = rating_range or (-np.inf, np.inf)
         if outside := int(np.count_nonzero(~((values >= lowest) & (values <= highest)))):
             raise DataError(
-                f"{where} has {_count(outside, 'rating')} that are no number from {lowest:g} to "
+                f"{where} has {counted(outside, 'rating')} that are no number from {lowest:g} to "
                 f"{highest:g}; correct them or rating_range"
             )
         values = (values >= threshold).astype(np.float64)
-    distinct = _count(cells.astype(object).map(str).nunique(), "distinct value")
+    distinct = counted(cells.astype(object).map(str).nunique(), "distinct value")
     if not np.isin(values, (0.0, 1.0)).all():
         raise DataError(f"{where}: expected only 0 and 1, got {distinct}; map them to 0 and 1")
     if values.min() == values.max():
         raise DataError(f"{where}: expected both 0 and 1, got {distinct}; add rows of both classes")
     return values
-
-
-def _read_feature(party: str, cells: pd.Series, kind: ColumnKind) -> pd.Series:
-    where = f"{party}: column {cells.name!r}"
-    if kind is ColumnKind.NUMERIC:
-        feature = pd.Series(_numbers(cells))
-        if text := int(feature.isna().sum() - cells.isna().sum()):
-            raise DataError(
-                f"{where} is numeric but has {_count(text, 'cell')} without a number; correct or "
-                "empty them, or declare the column categorical"
-            )
-        if infinite := int(np.isinf(feature).sum()):
-            raise DataError(f"{where} has {_count(infinite, 'infinite value')}; empty those cells")
-    else:
-        texts = [None if cell is None else _category(cell) for cell in _objects(cells)]
-        feature = pd.Series(texts, dtype=object)
-    if feature.nunique() < 2:
-        value = "one value in every filled cell" if feature.notna().any() else "only empty cells"
-        raise DataError(f"{where} is constant ({value}): nothing to learn from; leave it out")
-    return feature
-
-
-def _objects(cells: pd.Series) -> list[object]:
-    return list(np.where(cells.notna(), cells.to_numpy(dtype=object), np.array(None)))
-
-
-def _numbers(cells: pd.Series) -> NDArray[np.float64]:
-    """Return the cells as float64, NaN where one is missing or not a number."""
-    # As objects, so that a date is no number: pandas would count its nanoseconds.
-    numbers = pd.to_numeric(cells.astype(object), errors="coerce")
-    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _category(cell: object) -> str:
-    # One missing cell turns a column of integers into floats; categories must keep their names.
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _listed(names: Iterable[str]) -> str:
-    quoted = [repr(name) for name in names]
-    if any(name.strip("'-").replace(".", "", 1).isdigit() for name in quoted):
-        return "(not shown, as some are numbers: is the header row missing?)"
-    return ", ".join(quoted[:20]) + (f" and {len(quoted) - 20} more" if len(quoted) > 20 else "")

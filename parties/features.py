@@ -1,7 +1,6 @@
 """A table to a matrix of 16-bit fixed-point columns, by what the training rows alone teach.
 
-scikit-learn does the learning (imputed means, standard scores, one-hot categories). What it learned
-is kept as one small recipe a column, plain numbers and text that JSON carries bit for bit, so that a
+What was learned is kept as small recipes (:mod:`parties.recipes`) that JSON carries bit for bit, so that a
 saved model needs neither pickle nor the scikit-learn it was made with.
 """
 
@@ -9,23 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from scipy import sparse
-from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from parties.dataset import ColumnKind, PartyDataset
+from parties.dataset import PartyDataset
 from parties.errors import DataError
+from parties.recipes import Binary, Indicating, Indicators, OneHot, Recipe, Scaled, learn
 
 FRACTION_BITS = 12
 LOWEST, HIGHEST = -(8 << FRACTION_BITS), (8 << FRACTION_BITS) - 1
 SQUARE_BITS = 8  # fractional bits of a squared column: 64 * 2^8 still fits 16 bits
-MISSING = "missing"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,71 +135,6 @@ class ExactMatrix:
         return sparse.csr_array(sparse.hstack([sparse.csr_array(self.scaled), indicators]))
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """A numeric column: missing cells filled with the mean, then its standard score."""
-
-    column: str
-    fill: FiniteFloat
-    centre: FiniteFloat
-    scale: FiniteFloat
-    kind: Literal["scaled"] = "scaled"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The name of the one matrix column."""
-        return (self.column,)
-
-    def scores(self, cells: pd.Series) -> NDArray[np.float64]:
-        """Return the standard score of each cell, ``(n_rows,)``."""
-        values = cells.to_numpy(dtype=np.float64)
-        with np.errstate(over="ignore"):  # what is so far out is clipped anyway
-            return (np.where(np.isnan(values), self.fill, values) - self.centre) / self.scale
-
-
-@dataclass(frozen=True)
-class Binary:
-    """A numeric column of 0 and 1: kept as it is, missing cells get the commoner of the two."""
-
-    column: str
-    fill: Literal[0, 1]
-    kind: Literal["binary"] = "binary"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The name of the one matrix column."""
-        return (self.column,)
-
-    def codes(self, cells: pd.Series) -> NDArray[np.int64]:
-        """Return 0 for a one and -1 for a zero, ``(n_rows,)``: cells are rounded and clipped."""
-        return np.where(cells.fillna(self.fill).to_numpy(dtype=np.float64) > 0.5, 0, -1)
-
-    def misfits(self, cells: pd.Series) -> int:
-        """Count the filled cells that are neither 0 nor 1."""
-        return int((cells.notna() & ~cells.isin([0.0, 1.0])).sum())
-
-
-@dataclass(frozen=True)
-class OneHot:
-    """A categorical column: one indicator a category, all zero for one unseen in training."""
-
-    column: str
-    categories: tuple[str, ...]
-    identifier: bool = False
-    kind: Literal["one-hot"] = "one-hot"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The name of each indicator, such as 'colour=red'."""
-        return tuple(f"{self.column}={category}" for category in self.categories)
-
-    def codes(self, cells: pd.Series) -> NDArray[np.int64]:
-        """Return which indicator is one, or -1 for none, ``(n_rows,)``."""
-        index = pd.Index(self.categories, dtype=object)
-        return index.get_indexer(pd.Index(_named(cells), dtype=object)).astype(np.int64)
-
-
-Recipe = Scaled | Binary | OneHot
 _JSON = TypeAdapter[tuple[Recipe, ...]](tuple[Annotated[Recipe, Field(discriminator="kind")], ...])
 
 
@@ -222,7 +153,7 @@ class FeatureEncoder:
         if not len(rows):
             raise DataError(f"{dataset.party}: expected training rows, got none; check the split")
         training = dataset.take(np.sort(rows))
-        return cls(tuple(_learn(training, name) for name in training.kinds))
+        return cls(tuple(recipe for name in training.kinds for recipe in learn(training, name)))
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -287,7 +218,7 @@ class FeatureEncoder:
         return [recipe for recipe in self.recipes if isinstance(recipe, Scaled)]
 
     @property
-    def _indicators(self) -> list[Binary | OneHot]:
+    def _indicators(self) -> list[Indicating]:
         return [recipe for recipe in self.recipes if not isinstance(recipe, Scaled)]
 
     def _apply(
@@ -295,63 +226,19 @@ class FeatureEncoder:
     ) -> tuple[NDArray[np.float64], sparse.csr_array[np.int8], int]:
         """Return standard scores, indicators and the number of cells that had to be bent to 0/1."""
         for recipe in self.recipes:
-            expected = _kind_of(recipe)
             got = dataset.kinds.get(recipe.column, "missing")
-            if got != expected:
+            if got != recipe.reads:
                 raise DataError(
-                    f"{dataset.party}: column {recipe.column!r} was {expected} in training and is {got} "
-                    f"here; provide it and declare it {expected}"
+                    f"{dataset.party}: column {recipe.column!r} was {recipe.reads} in training and is "
+                    f"{got} here; provide it and declare it {recipe.reads}"
                 )
         scores = np.empty((dataset.n_rows, len(self._scaled)))
         for k, scaled in enumerate(self._scaled):
             scores[:, k] = scaled.scores(dataset.columns[scaled.column])
-        codes = np.empty((dataset.n_rows, len(self._indicators)), dtype=np.int64)
+        blocks: list[Indicators] = [sparse.csr_array(np.zeros((dataset.n_rows, 0), dtype=np.int8))]
         misfits = 0
-        for k, indicator in enumerate(self._indicators):
-            cells = dataset.columns[indicator.column]
-            codes[:, k] = indicator.codes(cells)
-            misfits += indicator.misfits(cells) if isinstance(indicator, Binary) else 0
-        return scores, _one_hot(codes, [len(recipe.names) for recipe in self._indicators]), misfits
-
-
-def _one_hot(codes: NDArray[np.int64], widths: list[int]) -> sparse.csr_array[np.int8]:
-    """Return the indicators ``(n_rows, sum(widths))`` of codes ``(n_rows, len(widths))``, -1 none."""
-    present = codes >= 0
-    # Row by row and from left to right, a mask picks exactly the indices that CSR stores.
-    indices = (codes + np.cumsum([0, *widths])[:-1])[present]
-    starts = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-    ones = np.ones(len(indices), dtype=np.int8)
-    return sparse.csr_array((ones, indices, starts), shape=(len(codes), sum(widths)))
-
-
-def _kind_of(recipe: Recipe) -> ColumnKind:
-    if not isinstance(recipe, OneHot):
-        return ColumnKind.NUMERIC
-    return ColumnKind.IDENTIFIER if recipe.identifier else ColumnKind.CATEGORICAL
-
-
-def _learn(training: PartyDataset, name: str) -> Recipe:
-    cells = training.columns[name]
-    if training.kinds[name] is not ColumnKind.NUMERIC:
-        (categories,) = OneHotEncoder().fit(_named(cells).reshape(-1, 1)).categories_
-        identifier = training.kinds[name] is ColumnKind.IDENTIFIER
-        return OneHot(name, tuple(categories.tolist()), identifier)
-    values = cells.to_numpy(dtype=np.float64).reshape(-1, 1)
-    if np.array_equal(np.unique(values), [0.0, 1.0]):
-        return Binary(name, fill=1 if values.mean() > 0.5 else 0)
-    imputer, scaler = SimpleImputer(keep_empty_features=True), StandardScaler()
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaler.fit(imputer.fit_transform(values))
-    if not np.isfinite(scaler.var_).all():  # checked here as an infinite one gives a scale of 1
-        raise DataError(
-            f"{training.party}: the numbers of column {name!r} are too large to standardise; give it "
-            "in a larger unit, or take its logarithm"
-        )
-    learned = imputer.statistics_, scaler.mean_, scaler.scale_
-    fill, centre, scale = (float(value) for (value,) in learned)
-    return Scaled(name, fill, centre, scale)
-
-
-def _named(cells: pd.Series) -> NDArray[np.object_]:
-    """Return categorical cells with a missing one as a category of its own."""
-    return np.where(cells.notna(), cells.to_numpy(dtype=object), MISSING)
+        for recipe in self._indicators:
+            cells = dataset.columns[recipe.column]
+            blocks.append(recipe.indicators(cells))
+            misfits += recipe.misfits(cells) if isinstance(recipe, Binary) else 0
+        return scores, sparse.csr_array(sparse.hstack(blocks, format="csr")), misfits

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
-from parties.dataset import ColumnKind, PartyDataset
+from parties.columns import ColumnKind
+from parties.dataset import PartyDataset
 from parties.features import FixedPointMatrix
 from protocol.errors import GuardError
 from protocol.messages import FloatArray, IntArray

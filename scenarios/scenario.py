@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import tomllib
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -11,14 +12,31 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import pandas as pd
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from parties.columns import ColumnOptions
 from parties.dataset import PartyDataset
+from parties.sources import (
+    ENVIRONMENT,
+    CallableSource,
+    CsvSource,
+    DataSource,
+    ParquetSource,
+    SqlSource,
+    from_environment,
+    plug_in,
+)
 from protocol.errors import DataError, SettingsError
 from protocol.settings import ProtocolSettings, Settings
 
 COORDINATOR = "coordinator"
+SOURCES = ("csv", "parquet", "sql", "function", "source")
+OWNERS = {  # settings of some sources alone
+    "delimiter": ("csv",),
+    "encoding": ("csv",),
+    "url": ("sql",),
+    "arguments": ("function", "source"),
+}
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 
@@ -50,13 +68,18 @@ class FunctionCall(Settings):
 class PartySettings(Settings):
     """One data party: its role and where its table comes from.
 
-    Exactly one of ``csv`` (a path, relative to the scenario file) and ``function`` (``module:name``, called with
-    ``arguments``, returns a pandas frame). ``entity`` names what the ids in column ``id`` stand for; parties with the
-    same one are aligned with each other. Rows whose entity a feature party does not know are dropped, or with
-    ``missing = "neutral"`` kept: it then contributes nothing to them. A label party with interactions names several
-    id columns instead, in ``ids``: ``{ user = "user_id", item = "item_id" }``, and in ``id_features`` those entities
-    whose ids are features of their own. ``time`` is a column that orders its rows, ``title`` one that names items.
-    With a ``threshold`` the label is a rating, 1 from there on.
+    The table comes from exactly one of ``csv`` and ``parquet`` (paths, relative to the scenario file), ``sql`` (a
+    query of the database at ``url``), ``function`` (``module:name``) and ``source`` (the name of a plug-in); the last
+    two are called with ``arguments``. A url with a password, or another secret argument, stands in an environment
+    variable, ``"env:NAME"``: a run keeps its settings.
+
+    ``entity`` names what the ids in column ``id`` stand for; parties with the same one are aligned with each other.
+    Rows whose entity a feature party does not know are dropped, or with ``missing = "neutral"`` kept: it then
+    contributes nothing to them. A label party with interactions names several id columns instead, in ``ids``:
+    ``{ user = "user_id", item = "item_id" }``, and in ``id_features`` those entities whose ids are features of their
+    own. ``time`` is a column that orders its rows, ``title`` one that names items. With a ``threshold`` the label is a
+    rating, 1 from there on. ``numeric`` to ``datetime`` declare kinds of columns where guesses are wrong, ``options``
+    how single columns are read.
     """
 
     name: Name
@@ -72,12 +95,44 @@ class PartySettings(Settings):
     id_features: list[str] = Field(default=[])
     label: str | None = None
     csv: str | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: str = "utf-8"
+    parquet: str | None = None
+    sql: str | None = None
+    url: str | None = None
     function: str | None = None
+    source: str | None = None
     arguments: dict[str, Any] = Field(default={})
     columns: list[str] | None = None
     ignore: list[str] = Field(default=[])
     numeric: list[str] = Field(default=[])
     categorical: list[str] = Field(default=[])
+    boolean: list[str] = Field(default=[])
+    multi_valued: list[str] = Field(default=[])
+    datetime: list[str] = Field(default=[])
+    options: dict[str, ColumnOptions] = Field(default={})
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url and re.search(r"://[^/@]*:.*@|password|passwd", url, re.IGNORECASE):
+            raise ValueError(
+                "expected no password, as a run keeps its settings; put the whole url into an environment "
+                f"variable and set '{ENVIRONMENT}NAME'"
+            )
+        return url
+
+    @field_validator("arguments")
+    @classmethod
+    def _check_arguments(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        for name, value in arguments.items():
+            secret = re.search("password|passwd|secret|token|api_?key", name, re.IGNORECASE)
+            if secret and not str(value).startswith(ENVIRONMENT):
+                raise ValueError(
+                    f"expected {name} in an environment variable, as a run keeps its settings; set "
+                    f"'{ENVIRONMENT}NAME'"
+                )
+        return arguments
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -87,8 +142,15 @@ class PartySettings(Settings):
             raise ValueError("expected id and entity at a feature party, not ids or id_features")
         if strangers := sorted(set(self.id_features) - set(self.columns_by_entity)):
             raise ValueError(f"id_features names {strangers}; expected entities of ids")
-        if (self.csv is None) == (self.function is None):
-            raise ValueError("expected exactly one of csv and function")
+        given = [key for key in SOURCES if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of {', '.join(SOURCES)}, got {len(given)}")
+        for key, owners in OWNERS.items():
+            changed = getattr(self, key) != type(self).model_fields[key].default
+            if changed and given[0] not in owners:
+                raise ValueError(f"{key} belongs to {' or '.join(owners)}, not to {given[0]}")
+        if self.sql is not None and self.url is None:
+            raise ValueError("expected url, the database that sql is for")
         if self.role == "label" and self.label is None:
             raise ValueError("expected label, the column with the outcome, at the label party")
         if self.role == "feature" and self.label is not None:
@@ -99,6 +161,25 @@ class PartySettings(Settings):
     def columns_by_entity(self) -> dict[str, str]:
         """The id column of each entity type."""
         return self.ids if self.id is None else {self.entity: self.id}
+
+    def open_source(self, folder: Path) -> DataSource:
+        """Return where the table is read from; raises DataError or SettingsError if there is no such plug-in."""
+        if self.csv is not None:
+            ids = tuple(self.columns_by_entity.values())
+            text = (*self.categorical, *self.multi_valued, *self.datetime)
+            return CsvSource(folder / self.csv, self.delimiter, self.encoding, ids, text)
+        if self.parquet is not None:
+            return ParquetSource(folder / self.parquet)
+        if self.sql is not None:
+            return SqlSource(self.url or "", self.sql, folder)
+        arguments = {
+            name: from_environment(value) if isinstance(value, str) else value
+            for name, value in self.arguments.items()
+        }
+        if self.source is not None:
+            return plug_in(self.source, arguments)
+        call = FunctionCall(function=self.function or "", arguments=arguments)
+        return CallableSource(lambda: call(self.name), call.function)
 
 
 class Scenario(ProtocolSettings):
@@ -148,21 +229,21 @@ class Scenario(ProtocolSettings):
             "ignore": party.ignore,
             "numeric": party.numeric,
             "categorical": party.categorical,
+            "boolean": party.boolean,
+            "multi_valued": party.multi_valued,
+            "datetime": party.datetime,
+            "options": party.options,
             "id_features": party.id_features,
             "time": party.time,
             "title": party.title,
             "threshold": party.threshold,
             "rating_range": party.rating_range and tuple(party.rating_range),
         }
-        if party.csv is not None:
-            return PartyDataset.from_csv(party.name, self.folder / party.csv, **declared)
-        table = FunctionCall(function=party.function or "", arguments=party.arguments)(party.name)
-        if not isinstance(table, pd.DataFrame):
-            raise DataError(
-                f"{party.name}: {party.function} returned {type(table).__name__}; "
-                "expected a pandas DataFrame"
-            )
-        return PartyDataset.from_frame(party.name, table, **declared)
+        try:
+            source = party.open_source(self.folder)
+        except DataError as error:
+            raise DataError(f"{party.name}: {error}") from None
+        return PartyDataset.from_source(party.name, source, **declared)
 
 
 def catalog() -> list[Scenario]:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parties.dataset import ColumnKind, PartyDataset, normalise_id
+from parties.columns import ColumnKind
+from parties.dataset import PartyDataset, normalise_id
 from parties.errors import DataError
 
 IDS = {"user_id": "user"}

@@ -16,18 +16,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from parties.columns import ColumnOptions
 from parties.dataset import PartyDataset
 from parties.errors import DataError
-from parties.features import (
-    FRACTION_BITS,
-    HIGHEST,
-    LOWEST,
-    Binary,
-    FeatureEncoder,
-    FixedPointMatrix,
-    OneHot,
-    Scaled,
-)
+from parties.features import FRACTION_BITS, HIGHEST, LOWEST, FeatureEncoder, FixedPointMatrix
+from parties.recipes import Binary, OneHot, Scaled
 
 
 def dataset(**columns: Any) -> PartyDataset:
@@ -200,6 +193,7 @@ def test_many_categories_stay_sparse() -> None:
         ),
         kinds=dataset(item=["a", "b"]).kinds,
         label=None,
+        options={"item": ColumnOptions(max_categories=2000)},
     )
     fixed = FeatureEncoder.fit(data, everything(data)).transform(data)
     assert fixed.n_columns == 2000

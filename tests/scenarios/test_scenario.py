@@ -47,7 +47,21 @@ def test_changes_by_full_name_by_short_name_and_for_a_party(scenario_file: Path)
         ("epochs", "expected key=value"),
         ("parties.nobody.csv=x.csv", "there is no party 'nobody'"),
         ("parties.bank=3", "expected parties.NAME.SETTING=value"),
-        ('parties.bank.function="a:b"', "parties.bank: expected exactly one of csv and function"),
+        (
+            'parties.bank.function="a:b"',
+            "parties.bank: expected exactly one of csv, parquet, sql, function, source, got 2",
+        ),
+        ("parties.bank.url=sqlite:///x.db", "url belongs to sql, not to csv"),
+        (
+            'parties.bank.arguments={path="x"}',
+            "arguments belongs to function or source, not to csv",
+        ),
+        ('parties.bank.delimiter="::"', "parties.bank.delimiter: string should have at most 1"),
+        ("parties.bank.options.colour.max_categories=1", "should be greater than or equal to 2"),
+        (
+            "parties.bank.options.colour.bucket=8",
+            "there is no setting parties.bank.options.colour.b",
+        ),
         ("parties.bank.role=label", "parties.bank: expected label, the column with the outcome"),
         ("parties.bank.label=y", "parties.bank: expected no label at a feature party"),
         ("parties.bank.name=telco", "expected party names that differ"),
@@ -113,5 +127,20 @@ def test_a_function_must_return_a_table() -> None:
         scenario.dataset(scenario.label_party)
     scenario = load("breast-cancer", ['parties.clinic.function="platform:uname"'])
     party = scenario.label_party.model_copy(update={"arguments": {}})
-    with pytest.raises(DataError, match="returned uname_result; expected a pandas DataFrame"):
+    with pytest.raises(DataError, match="platform:uname: expected a DataFrame .* got uname_result"):
         scenario.dataset(party)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "parties.bank.url=postgresql://bank:hunter2@localhost/bank",
+        "parties.bank.url=postgresql://localhost/bank?password=hunter2",
+        'parties.bank.arguments={api_key="hunter2"}',
+    ],
+)
+def test_a_password_belongs_in_the_environment(scenario_file: Path, change: str) -> None:
+    with pytest.raises(SettingsError, match="environment variable.* 'env:NAME'") as error:
+        load(str(scenario_file), [change])
+    assert "hunter2" not in str(error.value)
+    assert "\n" not in str(error.value)
