@@ -136,9 +136,9 @@ class CsvSource(DataSource):
         return data
 
     def _decode(self, data: bytes) -> str:
-        encoding = "utf-8-sig" if self.encoding.lower() in ("utf-8", "utf8") else self.encoding
         try:
-            text = io.TextIOWrapper(io.BytesIO(data), encoding).read()
+            # Universal newlines; and a byte order mark, however often exporting tools have put one, is no text.
+            text = io.TextIOWrapper(io.BytesIO(data), self.encoding).read().lstrip("\ufeff")
         except LookupError:
             raise DataError(
                 f"{self.description}: there is no encoding {self.encoding!r}; expected such as "

@@ -127,7 +127,9 @@ def test_a_function_must_return_a_table() -> None:
         scenario.dataset(scenario.label_party)
     scenario = load("breast-cancer", ['parties.clinic.function="platform:uname"'])
     party = scenario.label_party.model_copy(update={"arguments": {}})
-    with pytest.raises(DataError, match="platform:uname: expected a DataFrame .* got uname_result"):
+    with pytest.raises(
+        DataError, match=r"platform:uname: expected a DataFrame .* got uname_result"
+    ):
         scenario.dataset(party)
 
 
@@ -140,7 +142,7 @@ def test_a_function_must_return_a_table() -> None:
     ],
 )
 def test_a_password_belongs_in_the_environment(scenario_file: Path, change: str) -> None:
-    with pytest.raises(SettingsError, match="environment variable.* 'env:NAME'") as error:
+    with pytest.raises(SettingsError, match=r"environment variable.* 'env:NAME'") as error:
         load(str(scenario_file), [change])
     assert "hunter2" not in str(error.value)
     assert "\n" not in str(error.value)
