@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -30,6 +30,7 @@ from parties.errors import ColonnadeError, DataError
 
 PLUG_INS = "colonnade.sources"
 ENVIRONMENT = "env:"
+DELIMITERS = (",", ";", "\t", "|")
 
 
 class DataSource(ABC):
@@ -89,6 +90,14 @@ class CsvSource(DataSource):
     encoding: str = "utf-8"
     verbatim: Collection[str] = ()
     text: Collection[str] = ()
+
+    @classmethod
+    def guess(cls, path: Path) -> Self:
+        """Return a source with the delimiter that the first line has most of; raises DataError if it cannot be read."""
+        source = cls(path)
+        lines = source._decode(source._load()).splitlines()
+        header = next((line for line in lines if line.strip()), "")
+        return cls(path, max(DELIMITERS, key=header.count))
 
     @property
     def description(self) -> str:
@@ -163,7 +172,7 @@ class CsvSource(DataSource):
             raise DataError(f"{self.description} is empty; expected a header and rows of data")
         check_header(self.description, header)
         if len(header) == 1:
-            for other in (",", ";", "\t", "|"):
+            for other in DELIMITERS:
                 if other != self.delimiter and other in header[0]:
                     raise DataError(
                         f"{self.description} has one column in all, with {other!r} in its header; set "

@@ -22,11 +22,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from protocol.errors import ColonnadeError
+from protocol.errors import ColonnadeError, SettingsError
 from protocol.native import choose_path
 from scenarios import baselines, movielens, run_folder, runner
+from scenarios.check import check
 from scenarios.evaluation import Ranking
 from scenarios.recommend import recommend
+from scenarios.scaffold import draft
 from scenarios.scenario import catalog, load
 
 BAD_INPUT = 2
@@ -76,6 +78,55 @@ def show_machine() -> None:
     for library in ("colonnade", "phe", "gmpy2", "numpy", "pandas", "scikit-learn", "joblib"):
         table.add_row(library, version(library))
     Console().print(table)
+
+
+@main.command("init")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--label", metavar="COLUMN", help="The column with the outcome.")
+@click.option("--yes", is_flag=True, help="Ask nothing; fail where something cannot be guessed.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("scenario.toml"), show_default=True
+)
+def write_scenario(files: tuple[Path, ...], label: str | None, yes: bool, output: Path) -> None:
+    """Inspect FILES (CSV or Parquet, a party each) and write a first scenario file."""
+    if output.exists():
+        raise SettingsError(f"{output} exists; move it or choose another with --output")
+
+    def ask(question: str, choices: Sequence[str]) -> str:
+        for number, choice in enumerate(choices, 1):
+            click.echo(f"  {number}  {choice}")
+        number = click.prompt(question, type=click.IntRange(1, len(choices)))
+        return choices[number - 1]
+
+    text = draft(files, output, None if yes else ask, label)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror}") from None
+    click.echo(f"Wrote {output}. Look at it, then: colonnade check {output}")
+
+
+@main.command("check")
+@click.argument("scenario")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option("--party", help="Check this party's side alone.")
+@click.option("--path", help="Where a ready-made scenario finds the data that it does not bring.")
+def check_scenario(
+    scenario: str, changes: tuple[str, ...], party: str | None, path: str | None
+) -> None:
+    """Check everything about SCENARIO that can be checked before anybody connects."""
+    report = check(load(scenario, changes, data_path=path), party)
+    console = Console()
+    for section in report.sections:
+        table = _table(section.title, [*section.words], [*section.numbers])
+        for row in section.rows:
+            table.add_row(*row)
+        console.print(table)
+    for warning in report.warnings:
+        console.print(f"[yellow]warning:[/yellow] {warning}")
+    if report.problems:
+        raise SettingsError("\n".join(report.problems))
+    console.print("Nothing stands in the way of a run.")
 
 
 @main.command("run")

@@ -1,0 +1,178 @@
+"""What can be said of a scenario before anybody connects: tables, columns, labels, guards, keys and slots.
+
+Everything here happens on one machine and in the clear, so it is for the one who prepares a scenario with all tables
+at hand, or with ``party`` for one organisation and its own table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from parties.columns import counted
+from parties.dataset import PartyDataset
+from parties.features import FeatureEncoder
+from protocol.batches import Samples, draw_samples
+from protocol.errors import ColonnadeError, SettingsError
+from protocol.gradients import GradientForm
+from protocol.guards import Guard
+from protocol.in_process import InProcessTransport
+from protocol.messages import IntArray
+from protocol.paillier import PublicKey, check_key_bits
+from scenarios.runner import connect
+from scenarios.scenario import PartySettings, Scenario
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table for people: what it is about, the headings of its words and of its numbers, its rows."""
+
+    title: str
+    words: Sequence[str]
+    numbers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass
+class Report:
+    """What was found, in the order in which it should be read, and every sentence that would stop a run."""
+
+    sections: list[Section] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check(scenario: Scenario, party: str | None = None) -> Report:
+    """Check a scenario, or one party's side of it, as a run would; raises SettingsError if there is no such party.
+
+    A problem with one table does not hide those of the others; what needs all tables is left out if one is bad.
+    """
+    chosen = [one for one in scenario.parties if party in (None, one.name)]
+    if not chosen:
+        raise SettingsError(f"there is no party {party!r} in {scenario.name}")
+    report = Report()
+    datasets: dict[str, PartyDataset] = {}
+    for one in chosen:
+        try:
+            datasets[one.name] = scenario.dataset(one)
+        except ColonnadeError as error:
+            report.problems.append(str(error))
+    if datasets:
+        report.sections += [_describe_tables(chosen, datasets), _describe_columns(datasets)]
+    encryption = scenario.encryption
+    try:
+        check_key_bits(encryption.key_bits, insecure_key=encryption.insecure_key)
+        if len(datasets) == len(scenario.parties):
+            report.sections += _rehearse(scenario, datasets, report)
+    except ColonnadeError as error:
+        report.problems.append(str(error))
+    return report
+
+
+def _describe_tables(
+    chosen: Sequence[PartySettings], datasets: Mapping[str, PartyDataset]
+) -> Section:
+    rows = []
+    for party in chosen:
+        if party.name not in datasets:
+            continue
+        table = datasets[party.name]
+        ids = ", ".join(
+            f"{len(set(values)):,} {entity}{'s' if len(set(values)) > 1 else ''}"
+            for entity, values in table.ids.items()
+        )
+        label = "" if table.label is None else f"{table.label.mean():.1%} ones"
+        rows.append([party.name, party.role, f"{table.n_rows:,}", ids, label])
+    return Section("Tables", ["party", "role"], ["rows", "ids", "label"], rows)
+
+
+def _describe_columns(datasets: Mapping[str, PartyDataset]) -> Section:
+    """Say what each column becomes, as if every row were trained on."""
+    rows = []
+    for name, table in datasets.items():
+        encoder = FeatureEncoder.fit(table, np.arange(table.n_rows))
+        width = Counter(encoder.sources)
+        for position, (column, kind) in enumerate(table.kinds.items()):
+            cells = table.columns[column]
+            party = "" if position else name
+            rows.append([party, column, kind, f"{cells.isna().mean():.0%}", f"{width[column]:,}"])
+    return Section("Columns", ["party", "column", "kind"], ["empty", "matrix columns"], rows)
+
+
+def _rehearse(
+    scenario: Scenario, datasets: Mapping[str, PartyDataset], report: Report
+) -> list[Section]:
+    """Align and split as a run would, in the clear, and ask the guards; return what came of it."""
+    label = datasets[scenario.label_party.name]
+    roster = next(iter(connect(scenario, InProcessTransport()).values())).roster
+    positions = {
+        party.name: _positions(label, datasets[party.name], party.entity)
+        for party in scenario.feature_parties
+    }
+    shared = [
+        [
+            party.name,
+            f"{len(np.unique(of_row[of_row >= 0])):,} of {datasets[party.name].n_rows:,}",
+            f"{np.mean(of_row >= 0):.0%}",
+        ]
+        for party, of_row in zip(scenario.feature_parties, positions.values(), strict=True)
+    ]
+    headings = ["of its ids", "of the label party's rows"]
+    sections = [Section("Shared", ["feature party"], headings, shared)]
+    samples = draw_samples(label, positions, roster, scenario)
+    split = samples.split
+    used = [
+        ["training", f"{len(split.training_samples):,}", f"{len(split.batches):,}"],
+        ["validation", f"{len(split.validation):,}", ""],
+        ["test", f"{len(split.test):,}", ""],
+    ]
+    sections.append(Section("Rows in use", ["for"], ["rows", "batches"], used))
+    sections.append(_guard(scenario, datasets, samples, report))
+    return sections
+
+
+def _positions(label: PartyDataset, table: PartyDataset, entity: str) -> IntArray:
+    row_of = {identifier: row for row, identifier in enumerate(table.ids[entity])}
+    return np.array([row_of.get(one, -1) for one in label.ids[entity]], dtype=np.int64)
+
+
+def _guard(
+    scenario: Scenario,
+    datasets: Mapping[str, PartyDataset],
+    samples: Samples,
+    report: Report,
+) -> Section:
+    key = PublicKey((1 << scenario.encryption.key_bits) - 1)  # of which only the size counts here
+    rows = []
+    for party in scenario.feature_parties:
+        name, table = party.name, datasets[party.name]
+        in_training = samples.positions[name][samples.split.training_samples]
+        encoder = FeatureEncoder.fit(table, np.unique(in_training[in_training >= 0]))
+        matrix = encoder.transform(table)
+        guard = Guard(name, scenario.training)
+        try:
+            guard.check_table(table)
+            for batch in samples.split.batches:
+                guard.check_batch(matrix.take(batch.entities[name]))
+        except ColonnadeError as error:
+            report.problems.append(str(error))
+        report.warnings += guard.warnings
+        largest = max(samples.split.batches, key=len)
+        form = GradientForm.of(scenario, len(largest), scaled=bool(matrix.scaled.shape[1]))
+        fewest = min(len(batch.entities[name]) for batch in samples.split.batches)
+        per_ciphertext = form.columns(key).slots
+        rows.append(
+            [
+                name,
+                f"{matrix.n_columns:,}",
+                f"{fewest:,}",
+                f"{form.slots(key).width} bits",
+                counted(per_ciphertext, "column"),
+            ]
+        )
+    headings = ["matrix columns", "fewest rows in a batch", "slot", "per ciphertext"]
+    title = f"Guards, and keys of {scenario.encryption.key_bits} bits"
+    return Section(title, ["feature party"], headings, rows)
