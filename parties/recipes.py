@@ -231,11 +231,11 @@ def _values(cells: pd.Series, part: DatePart | None) -> NDArray[np.float64]:
         return cells.to_numpy(dtype=np.float64)
     turns = {
         "month": (cells.dt.month - 1) / 12,
-        "weekday": cells.dt.weekday / 7,
+        "weekday": cells.dt.day_of_week / 7,
         "hour": (cells.dt.hour + cells.dt.minute / 60) / 24,
     }
     if part == "year":
-        years = cells.dt.year - 1970 + (cells.dt.dayofyear - 1) / 366
+        years = cells.dt.year - 1970 + (cells.dt.day_of_year - 1) / 366
         return np.asarray(years, dtype=np.float64)
     period, _, coordinate = part.partition(" ")
     angles = 2 * np.pi * np.asarray(turns[period], dtype=np.float64)

@@ -213,6 +213,8 @@ def _write_label_party(table: Table, outcome: str, entities: Mapping[str, str]) 
     else:
         pairs = ", ".join(f"{entity} = {_toml(column)}" for column, entity in entities.items())
         lines.append(f"ids = {{ {pairs} }}")
+        if "item" in entities.values():
+            lines.append('id_features = ["item"]  # some items are liked more than others')
     if _is_outcome(cells):
         lines.append(f"label = {_toml(outcome)}  # 0 and 1; {cells.mean():.0%} ones")
     elif types.is_numeric_dtype(cells) and cells.notna().any():
@@ -231,6 +233,8 @@ def _write_label_party(table: Table, outcome: str, entities: Mapping[str, str]) 
 def _write_feature_party(table: Table, link: Link, entity: str) -> tuple[str, int]:
     """Return the party's part of the file and how many columns its matrix has."""
     kinds, columns = _guess_columns(table, [link.column])
+    if not kinds:
+        raise SettingsError(f"{table.name} has no column to learn from beside {link.column}")
     dataset = PartyDataset.from_frame(
         table.name,
         table.frame.assign(**{link.column: table.ids[link.column]}),
@@ -295,8 +299,6 @@ def _guess_columns(
             ignored[column] = str(error).removeprefix(f"it: column {column!r} ").removeprefix("it ")
         else:
             kinds.setdefault(kind, []).append(column)
-    if not kinds:
-        raise SettingsError(f"{table.name} has no column to learn from beside {', '.join(apart)}")
     lines = [f"{_key(kind)} = {_toml(names)}" for kind, names in kinds.items()]
     if ignored:
         lines += [f"ignore = {_toml(list(ignored))}"]
