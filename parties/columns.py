@@ -58,6 +58,7 @@ _BOOLEAN_WORDS = dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), 1.0) | dic
     ("0", "0.0", "false", "f", "no", "n"), 0.0
 )
 _ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
+_OTHER_DATE = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}( .*)?"
 _DECIMAL_COMMA = r"[+-]?\d+(\.\d{3})*(,\d+)?"
 _FEW_VALUES = 50  # no column of at most so many different values is taken for free text
 _MANY_WORDS = 5
@@ -135,6 +136,11 @@ def _guess_from_text(where: str, texts: pd.Series) -> ColumnKind:
     if distinct.str.fullmatch(_DECIMAL_COMMA).all() and distinct.str.contains(",").any():
         raise DataError(
             f"{where} has decimal commas; write them as points, or declare the column categorical"
+        )
+    if distinct.str.fullmatch(_OTHER_DATE).all():
+        raise DataError(
+            f"{where} has dates that are not ISO 8601; declare it datetime and say in options how they are "
+            'written, such as format = "%d.%m.%Y"'
         )
     numbers = pd.to_numeric(distinct, errors="coerce").notna()
     if 0.5 < numbers.mean() < 1:

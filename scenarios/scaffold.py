@@ -292,6 +292,9 @@ def _guess_columns(
         if column in table.ids and _names_id(column) and table.ids[column].is_unique:
             ignored[column] = "looks like another id"
             continue
+        if types.is_numeric_dtype(cells) and _has_leading_zeros(table, column):
+            kinds.setdefault(ColumnKind.CATEGORICAL, []).append(column)
+            continue
         try:
             kind = guess_kind("it", cells)
             read_feature("it", cells, kind, ColumnOptions())
@@ -304,6 +307,11 @@ def _guess_columns(
         lines += [f"ignore = {_toml(list(ignored))}"]
         lines += [f"#   {name} {why.partition(';')[0]}" for name, why in ignored.items()]
     return kinds, lines
+
+
+def _has_leading_zeros(table: Table, column: str) -> bool:
+    """Tell whether numbers are written like '01067', which makes them codes."""
+    return column in table.ids and bool(table.ids[column].astype(str).str.match(r"0\d").any())
 
 
 def _key(kind: ColumnKind) -> str:

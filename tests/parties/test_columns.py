@@ -54,6 +54,8 @@ def test_kinds_are_guessed_from_cells(cells: pd.Series, kind: str) -> None:
         (column([f"{n} words about the matter" for n in range(9)]), "free text"),
         (column([f"code{n}" for n in range(60)]), "60 different values in 60 cells"),
         (column(["1", "2", "three"]), "mixes numbers with 1 cell of text"),
+        (column(["31.12.2020", "1.2.2021"]), "dates that are not ISO 8601; declare it datetime"),
+        (column(["12/31/20 10:00", "1/2/21 11:30"]), "such as format ="),
         (column(["1,5", "2", "1.000,25"]), "decimal commas"),
         (objects(b"a", b"b"), "holds bytes"),
         (objects([1], (2,)), "holds list, tuple"),

@@ -26,6 +26,7 @@ def files(tmp_path: Path) -> list[Path]:
             "patient": codes,
             "age": draw.integers(20, 90, n),
             "smoker": draw.choice(["yes", "no"], n),
+            "postcode": draw.choice(["01067", "80331"], n),
             "relapsed": draw.integers(0, 2, n),
         }
     )
@@ -57,7 +58,7 @@ def test_roles_ids_label_and_kinds_are_guessed(files: list[Path]) -> None:
     clinic, (laboratory,) = scenario.label_party, scenario.feature_parties
     assert (clinic.name, clinic.id, clinic.label) == ("clinic-1", "patient", "relapsed")
     assert (clinic.csv, clinic.delimiter) == ("Clinic 1.csv", ";")
-    assert (clinic.numeric, clinic.categorical) == (["age"], ["smoker"])
+    assert (clinic.numeric, clinic.categorical) == (["age"], ["smoker", "postcode"])
     assert (laboratory.parquet, laboratory.id) == ("laboratory.parquet", "code")
     assert laboratory.numeric == ["iron"]
     assert laboratory.datetime == ["taken"]
