@@ -56,7 +56,8 @@ class FunctionCall(Settings):
             function = None
         if not inspect.isfunction(function):
             raise SettingsError(
-                f"{where}: function = '{self.function}' cannot be found; expected 'module:name'"
+                f"{where}: function = '{self.function}' cannot be found; expected 'module:name', the module "
+                "being installed or in a folder of PYTHONPATH"
             )
         try:
             inspect.signature(function).bind(**self.arguments)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import DataError, SettingsError
-from scenarios.scenario import catalog, load
+from scenarios.scenario import Scenario, catalog, load
 
 
 def test_the_catalogue_loads_and_is_safe_by_default() -> None:
@@ -146,3 +146,12 @@ def test_a_password_belongs_in_the_environment(scenario_file: Path, change: str)
         load(str(scenario_file), [change])
     assert "hunter2" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_settings_of_a_run_read_the_same_table_again(scenario_file: Path) -> None:
+    changes = ["parties.bank.options.colour.max_categories=2", "parties.bank.missing=neutral"]
+    scenario = load(str(scenario_file), changes)
+    again = Scenario.model_validate_json(scenario.model_dump_json())
+    assert again == scenario
+    table = again.dataset(again.feature_parties[0])
+    assert table.options["colour"].max_categories == 2
