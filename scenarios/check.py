@@ -146,33 +146,39 @@ def _guard(
     report: Report,
 ) -> Section:
     key = PublicKey((1 << scenario.encryption.key_bits) - 1)  # of which only the size counts here
+    batches = samples.split.batches
+    rows_of = {
+        party.name: [batch.entities[party.name] for batch in batches]
+        for party in scenario.feature_parties
+    }
+    if (
+        scenario.training.disclosure == "shared"
+    ):  # in which the label party, too, learns from opened gradients alone
+        rows_of[scenario.label_party.name] = [batch.samples for batch in batches]
     rows = []
-    for party in scenario.feature_parties:
-        name, table = party.name, datasets[party.name]
-        in_training = samples.positions[name][samples.split.training_samples]
-        encoder = FeatureEncoder.fit(table, np.unique(in_training[in_training >= 0]))
-        matrix = encoder.transform(table)
+    for name, in_batches in rows_of.items():
+        table = samples.dataset if name == scenario.label_party.name else datasets[name]
+        matrix = FeatureEncoder.fit(table, np.unique(np.concatenate(in_batches))).transform(table)
         guard = Guard(name, scenario.training)
         try:
-            guard.check_table(table)
-            for batch in samples.split.batches:
-                guard.check_batch(matrix.take(batch.entities[name]))
+            if name != scenario.label_party.name:
+                guard.check_table(table)
+            for of_batch in in_batches:
+                guard.admit(matrix.take(of_batch))
         except ColonnadeError as error:
             report.problems.append(str(error))
         report.warnings += guard.warnings
-        largest = max(samples.split.batches, key=len)
-        form = GradientForm.of(scenario, len(largest), scaled=bool(matrix.scaled.shape[1]))
-        fewest = min(len(batch.entities[name]) for batch in samples.split.batches)
-        per_ciphertext = form.columns(key).slots
+        scaled = scenario.training.disclosure == "shared" or matrix.scaled.shape[1] > 0
+        form = GradientForm.of(scenario, max(map(len, batches)), len(datasets), scaled=scaled)
         rows.append(
             [
                 name,
                 f"{matrix.n_columns:,}",
-                f"{fewest:,}",
+                f"{min(map(len, in_batches)):,}",
                 f"{form.slots(key).width} bits",
-                counted(per_ciphertext, "column"),
+                counted(form.columns(key).slots, "column"),
             ]
         )
     headings = ["matrix columns", "fewest rows in a batch", "slot", "per ciphertext"]
     title = f"Guards, and keys of {scenario.encryption.key_bits} bits"
-    return Section(title, ["feature party"], headings, rows)
+    return Section(title, ["party"], headings, rows)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
 from parties.columns import ColumnKind, ColumnOptions, counted, guess_kind, read_feature
-from parties.dataset import PartyDataset, normalise_id
+from parties.dataset import Declaration, PartyDataset, normalise_id
 from parties.features import FeatureEncoder
 from parties.sources import CsvSource, ParquetSource, read_table
 from protocol.errors import DataError, SettingsError
@@ -102,13 +103,13 @@ def draft(files: Sequence[Path], output: Path, ask: Ask | None, label: str | Non
     others = [table for table in tables if table is not owner]
     links = [_find_link(owner, table, outcome, ask) for table in others]
     entities = _name_entities([link.label_column for link in links])
-    parties = [_write_label_party(owner, outcome, entities)]
-    training = TrainingSettings()
-    batch_size = training.batch_size
+    shared = min(link.shared for link in links)
+    n_rows = len(owner.frame) if len(entities) > 1 else shared
+    parts = [_write_label_party(owner, outcome, entities, n_rows)]
     for table, link in zip(others, links, strict=True):
-        text, n_columns = _write_feature_party(table, link, entities[link.label_column])
-        parties.append(text)
-        batch_size = max(batch_size, training.guard_ratio * n_columns)
+        parts.append(_write_feature_party(table, link, entities[link.label_column]))
+    training = TrainingSettings()
+    batch_size = max(training.batch_size, *(training.guard_ratio * width for _, width in parts))
     head = f"""\
 # Written by 'colonnade init' from {counted(len(tables), "table")}. These are guesses: check them, then run
 #   colonnade check {output.name}
@@ -116,11 +117,11 @@ def draft(files: Sequence[Path], output: Path, ask: Ask | None, label: str | Non
 title = {_toml(" and ".join(table.name for table in tables))}
 
 [training]
-batch_size = {batch_size}  # at least {training.guard_ratio} rows for each column of a feature party's matrix
+batch_size = {batch_size}  # at least {training.guard_ratio} rows for each column of any party's matrix
 epochs = {training.epochs}
 # model = "factorization-machine"  # where columns matter in combination, as in recommending
 """
-    return "\n".join([head, *parties])
+    return "\n".join([head, *(text for text, _ in parts)])
 
 
 def _find_label(tables: Sequence[Table], ask: Ask | None, label: str | None) -> tuple[Table, str]:
@@ -203,62 +204,87 @@ def _name_entities(columns: Sequence[str]) -> dict[str, str]:
     return entities
 
 
-def _write_label_party(table: Table, outcome: str, entities: Mapping[str, str]) -> str:
+def _write_label_party(
+    table: Table, outcome: str, entities: Mapping[str, str], n_rows: int
+) -> tuple[str, int]:
+    """Return the label party's part of the file and how many columns its matrix has."""
     cells = table.frame[outcome]
-    lines = []
+    declared: Declaration = {"label": outcome}
     if len(entities) == 1:
-        ((column, entity),) = entities.items()
-        lines += [f"entity = {_toml(entity)}"] if entity != "user" else []
-        lines.append(f"id = {_toml(column)}")
+        lines = _write_id(*entities.items())
     else:
         pairs = ", ".join(f"{entity} = {_toml(column)}" for column, entity in entities.items())
-        lines.append(f"ids = {{ {pairs} }}")
+        lines = [f"ids = {{ {pairs} }}"]
         if "item" in entities.values():
             lines.append('id_features = ["item"]  # some items are liked more than others')
+            declared["id_features"] = ["item"]
     if _is_outcome(cells):
         lines.append(f"label = {_toml(outcome)}  # 0 and 1; {cells.mean():.0%} ones")
     elif types.is_numeric_dtype(cells) and cells.notna().any():
+        declared["threshold"] = float(f"{cells.median():g}")
         lines.append(f"label = {_toml(outcome)}")
-        lines.append(
-            f"threshold = {float(cells.median()):g}  # counts as 1 from here on: the median"
-        )
+        lines.append(f"threshold = {declared['threshold']}  # 1 from here on: the median")
     else:
         raise SettingsError(
             f"{table.name}: column {outcome!r} is no outcome to learn; expected 0 and 1, or numbers"
         )
-    _, columns = _guess_columns(table, [*entities, outcome])
-    return "\n".join([*_write_source(table, "label"), *lines, *columns, ""])
+    return _write_party(table, "label", entities, lines, n_rows, declared)
 
 
 def _write_feature_party(table: Table, link: Link, entity: str) -> tuple[str, int]:
-    """Return the party's part of the file and how many columns its matrix has."""
-    kinds, columns = _guess_columns(table, [link.column])
-    if not kinds:
-        raise SettingsError(f"{table.name} has no column to learn from beside {link.column}")
+    """Return a feature party's part of the file and how many columns its matrix has."""
+    lines = [
+        *_write_id((link.column, entity)),
+        f"# {link.shared:,} of its ids are shared",
+        'missing = "drop"  # "neutral" keeps the rows of people whom it does not know',
+    ]
+    return _write_party(table, "feature", {link.column: entity}, lines, link.shared, {})
+
+
+def _write_id(pair: tuple[str, str]) -> list[str]:
+    column, entity = pair
+    usual = [] if entity == "user" else [f"entity = {_toml(entity)}"]
+    return [*usual, f"id = {_toml(column)}"]
+
+
+def _write_party(
+    table: Table,
+    role: str,
+    entities: Mapping[str, str],
+    lines: Sequence[str],
+    n_rows: int,
+    declared: Declaration,
+) -> tuple[str, int]:
+    """Return a party's part of the file, with columns that about ``n_rows`` shared rows allow for, and their number."""
+    kinds, columns = _guess_columns(table, [*entities, *filter(None, [declared.get("label")])])
+    features = [name for names in kinds.values() for name in names]
+    if not features and "id_features" not in declared:
+        raise SettingsError(
+            f"{table.name} has no column to learn from beside {', '.join(entities)}"
+        )
+    by_kind = cast(Declaration, {_key(kind): names for kind, names in kinds.items()})
     dataset = PartyDataset.from_frame(
         table.name,
-        table.frame.assign(**{link.column: table.ids[link.column]}),
-        ids={entity: link.column},
-        columns=[name for names in kinds.values() for name in names],
-        **{_key(kind): names for kind, names in kinds.items()},  # type: ignore[arg-type]
+        table.frame.assign(**{column: table.ids[column] for column in entities}),
+        ids={entity: column for column, entity in entities.items()},
+        **(declared | by_kind | {"columns": features}),
     )
-    split, guard_ratio = SplitSettings(), TrainingSettings().guard_ratio
-    most = int(link.shared * (1 - split.test - split.validation)) // guard_ratio
+    split = SplitSettings()
+    most = int(n_rows * (1 - split.test - split.validation)) // TrainingSettings().guard_ratio
     options, n_columns = _narrow(dataset, most)
-    lines = [
-        *([f"entity = {_toml(entity)}"] if entity != "user" else []),
-        f"id = {_toml(link.column)}  # {link.shared:,} shared",
-        'missing = "drop"  # "neutral" keeps the rows of people whom it does not know',
+    settings = {"name": table.name, "role": role, **table.source}
+    text = [
+        "[[parties]]",
+        *(f"{key} = {_toml(value)}" for key, value in settings.items()),
+        *lines,
         *columns,
     ]
     if options:
         limits = [f"{_toml(name)} = {{ max_categories = {n} }}" for name, n in options.items()]
-        lines += [f"options = {{ {', '.join(limits)} }}  # rarer ones are taken together"]
+        text.append(f"options = {{ {', '.join(limits)} }}  # rarer ones are taken together")
     if n_columns > most:
-        lines += [
-            f"# {n_columns} matrix columns where {link.shared:,} shared rows allow for {most}: ignore some"
-        ]
-    return "\n".join([*_write_source(table, "feature"), *lines, ""]), n_columns
+        text.append(f"# {n_columns} matrix columns where so few rows allow for {most}: ignore some")
+    return "\n".join([*text, ""]), n_columns
 
 
 def _narrow(dataset: PartyDataset, most: int) -> tuple[dict[str, int], int]:
@@ -272,11 +298,6 @@ def _narrow(dataset: PartyDataset, most: int) -> tuple[dict[str, int], int]:
         if len(encoder.sources) <= most or width <= _FEWEST_CATEGORIES:
             return limits, len(encoder.sources)
         limits[widest] = max(_FEWEST_CATEGORIES, width // 2)
-
-
-def _write_source(table: Table, role: str) -> list[str]:
-    settings = {"name": table.name, "role": role, **table.source}
-    return ["[[parties]]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
 
 
 def _guess_columns(
