@@ -52,7 +52,7 @@ class FunctionCall(Settings):
         module, colon, name = self.function.partition(":")
         try:
             function = getattr(importlib.import_module(module), name) if colon else None
-        except (ImportError, AttributeError):
+        except (ImportError, AttributeError, SyntaxError):
             function = None
         if not inspect.isfunction(function):
             raise SettingsError(
