@@ -116,6 +116,7 @@ def run_scenario(
             lambda done, total: bar.update(
                 task, completed=done, total=total, description="training"
             ),
+            aligning=lambda done, total: bar.update(task, completed=done, total=total),
         )
         bar.update(task, total=bar.tasks[0].completed, description="trained")
     comparison = baselines.compare(finished)

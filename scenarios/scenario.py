@@ -14,12 +14,13 @@ from typing import Annotated, Any, Literal, Self
 import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
-from parties.dataset import PartyDataset
+from parties.dataset import IdKind, PartyDataset
 from protocol.errors import DataError, SettingsError
 from protocol.settings import ProtocolSettings, Settings
 
 COORDINATOR = "coordinator"
 
+IdKindName = Literal["integer", "text"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 
 
@@ -56,7 +57,8 @@ class PartySettings(Settings):
     ``missing = "neutral"`` kept: it then contributes nothing to them. A label party with interactions names several
     id columns instead, in ``ids``: ``{ user = "user_id", item = "item_id" }``, and in ``id_features`` those entities
     whose ids are features of their own. ``time`` is a column that orders its rows, ``title`` one that names items.
-    With a ``threshold`` the label is a rating, 1 from there on.
+    With a ``threshold`` the label is a rating, 1 from there on. ``id_kind`` has ids compared as ``integer``, so that
+    '007' is 7, or as the ``text`` they are: one kind for all id columns, or one an entity.
     """
 
     name: Name
@@ -70,6 +72,7 @@ class PartySettings(Settings):
     threshold: float | None = None
     rating_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     id_features: list[str] = Field(default=[])
+    id_kind: IdKindName | dict[str, IdKindName] | None = None
     label: str | None = None
     csv: str | None = None
     function: str | None = None
@@ -87,6 +90,8 @@ class PartySettings(Settings):
             raise ValueError("expected id and entity at a feature party, not ids or id_features")
         if strangers := sorted(set(self.id_features) - set(self.columns_by_entity)):
             raise ValueError(f"id_features names {strangers}; expected entities of ids")
+        if strangers := sorted(set(self.id_kinds) - set(self.columns_by_entity)):
+            raise ValueError(f"id_kind names {strangers}; expected entities of ids")
         if (self.csv is None) == (self.function is None):
             raise ValueError("expected exactly one of csv and function")
         if self.role == "label" and self.label is None:
@@ -99,6 +104,15 @@ class PartySettings(Settings):
     def columns_by_entity(self) -> dict[str, str]:
         """The id column of each entity type."""
         return self.ids if self.id is None else {self.entity: self.id}
+
+    @property
+    def id_kinds(self) -> dict[str, IdKind]:
+        """The kind of id of each entity type for which one is declared."""
+        if self.id_kind is None:
+            return {}
+        if isinstance(self.id_kind, str):
+            return dict.fromkeys(self.columns_by_entity, IdKind(self.id_kind))
+        return {entity: IdKind(kind) for entity, kind in self.id_kind.items()}
 
 
 class Scenario(ProtocolSettings):
@@ -149,6 +163,7 @@ class Scenario(ProtocolSettings):
             "numeric": party.numeric,
             "categorical": party.categorical,
             "id_features": party.id_features,
+            "id_kinds": party.id_kinds,
             "time": party.time,
             "title": party.title,
             "threshold": party.threshold,
