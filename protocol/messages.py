@@ -74,6 +74,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.dataset import IdKind
 from protocol.errors import RemoteProtocolError
 
 FloatArray = NDArray[np.float64]
@@ -159,6 +160,9 @@ class IdKindAnnouncement(Message):
     entity: str
     kind: str
 
+    def __post_init__(self) -> None:
+        _require(self.kind in list(IdKind), "a kind of id")
+
 
 @dataclass(frozen=True, eq=False)
 class BlindingKey(Message):
@@ -235,7 +239,8 @@ class SharedPositions(Message):
     remaining: int
 
     def __post_init__(self) -> None:
-        _require_part(self.positions.size, 1, self.remaining)
+        _require(self.positions.ndim == 1, "a list of positions")
+        _require_part(len(self.positions), 1, self.remaining)
 
     def __len__(self) -> int:
         return len(self.positions)
