@@ -58,7 +58,7 @@ class PartySettings(Settings):
     id columns instead, in ``ids``: ``{ user = "user_id", item = "item_id" }``, and in ``id_features`` those entities
     whose ids are features of their own. ``time`` is a column that orders its rows, ``title`` one that names items.
     With a ``threshold`` the label is a rating, 1 from there on. ``id_kind`` has ids compared as ``integer``, so that
-    '007' is 7, or as the ``text`` they are: one kind for all id columns, or one an entity.
+    '007' is 7, or as the ``text`` they are; ``id_kinds`` says so entity by entity.
     """
 
     name: Name
@@ -72,7 +72,8 @@ class PartySettings(Settings):
     threshold: float | None = None
     rating_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     id_features: list[str] = Field(default=[])
-    id_kind: IdKindName | dict[str, IdKindName] | None = None
+    id_kind: IdKindName | None = None
+    id_kinds: dict[str, IdKindName] = Field(default={})
     label: str | None = None
     csv: str | None = None
     function: str | None = None
@@ -91,7 +92,7 @@ class PartySettings(Settings):
         if strangers := sorted(set(self.id_features) - set(self.columns_by_entity)):
             raise ValueError(f"id_features names {strangers}; expected entities of ids")
         if strangers := sorted(set(self.id_kinds) - set(self.columns_by_entity)):
-            raise ValueError(f"id_kind names {strangers}; expected entities of ids")
+            raise ValueError(f"id_kinds names {strangers}; expected entities of ids")
         if (self.csv is None) == (self.function is None):
             raise ValueError("expected exactly one of csv and function")
         if self.role == "label" and self.label is None:
@@ -106,13 +107,12 @@ class PartySettings(Settings):
         return self.ids if self.id is None else {self.entity: self.id}
 
     @property
-    def id_kinds(self) -> dict[str, IdKind]:
+    def kinds_by_entity(self) -> dict[str, IdKind]:
         """The kind of id of each entity type for which one is declared."""
-        if self.id_kind is None:
-            return {}
-        if isinstance(self.id_kind, str):
-            return dict.fromkeys(self.columns_by_entity, IdKind(self.id_kind))
-        return {entity: IdKind(kind) for entity, kind in self.id_kind.items()}
+        for_all = (
+            {} if self.id_kind is None else dict.fromkeys(self.columns_by_entity, self.id_kind)
+        )
+        return {entity: IdKind(kind) for entity, kind in (for_all | self.id_kinds).items()}
 
 
 class Scenario(ProtocolSettings):
@@ -163,7 +163,7 @@ class Scenario(ProtocolSettings):
             "numeric": party.numeric,
             "categorical": party.categorical,
             "id_features": party.id_features,
-            "id_kinds": party.id_kinds,
+            "id_kinds": party.kinds_by_entity,
             "time": party.time,
             "title": party.title,
             "threshold": party.threshold,
