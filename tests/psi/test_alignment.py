@@ -144,6 +144,14 @@ def test_nobody_sends_an_id_and_the_coordinator_gets_no_key(method: AlignmentSet
         for value in dataclasses.asdict(message).values()
     )
     assert not any(identifier.encode() in everything for identifier in EMAILS)
+    between = [
+        record.sealed
+        for channel in channels.values()
+        for record in channel.ledger.sent
+        if "coordinator" not in (record.sender, record.receiver)
+    ]
+    assert between
+    assert all(between)
 
 
 def test_under_ecdh_no_party_meets_two_lists_or_its_own_under_the_same_secrets() -> None:
