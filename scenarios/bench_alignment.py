@@ -140,7 +140,7 @@ def main(repeat: int, hashed: int, raised: int) -> None:
         # A process for each, so that one's memory is not the next one's.
         with ProcessPoolExecutor(1, get_context("spawn")) as apart:
             measured.append(apart.submit(measure, case).result())
-    Console().print(results(measured))
+    Console(width=100).print(results(measured))
 
 
 if __name__ == "__main__":
