@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-paths test-postgres check check-native bench clean
+.PHONY: demo test test-paths test-postgres check check-native bench bench-alignment clean
 
 demo: .venv/installed
 	$(BIN)/colonnade run
@@ -35,6 +35,10 @@ check-native: .venv/installed-dev
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m scenarios.bench
+
+# Both methods at the sizes they are promised for: a few minutes.
+bench-alignment: .venv/installed-dev
+	$(BIN)/python -m scenarios.bench_alignment
 
 .venv/installed: pyproject.toml setup.py $(wildcard protocol/native/*)
 	$(PYTHON) -m venv .venv

@@ -11,8 +11,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
@@ -34,6 +36,13 @@ from parties.errors import DataError
 from parties.sources import CsvSource, DataSource, read_table, to_pandas
 
 
+class IdKind(StrEnum):
+    """How a column's ids are written: all of them whole numbers in shortest spelling ('7', never '007'), or not."""
+
+    INTEGER = "integer"
+    TEXT = "text"
+
+
 class Declaration(TypedDict, total=False):
     """What a party says of its table, beside its ids: the keywords of :meth:`PartyDataset.from_frame`."""
 
@@ -47,6 +56,7 @@ class Declaration(TypedDict, total=False):
     datetime: Sequence[str]
     options: Mapping[str, ColumnOptions]
     id_features: Sequence[str]
+    id_kinds: Mapping[str, IdKind]
     time: str | None
     title: str | None
     threshold: float | None
@@ -69,11 +79,19 @@ class PartyDataset:
     time: pd.Series | None = None  # when each row came about (n_rows,): orders rows, is no feature
     titles: pd.Series | None = None  # what to call each row's item (n_rows,): for people to read
     options: Mapping[str, ColumnOptions] = field(default_factory=dict)  # of columns that have any
+    id_kinds: Mapping[str, IdKind] = field(default_factory=dict)  # entity type -> kind, as declared
 
     @property
     def n_rows(self) -> int:
         """The number of rows."""
         return len(self.columns)
+
+    def id_kind(self, entity: str) -> IdKind:
+        """Return how the ids of an entity type are written: as declared, else what all of them are."""
+        if entity in self.id_kinds:
+            return self.id_kinds[entity]
+        shortest = all(map(_INTEGER.fullmatch, self.ids[entity]))
+        return IdKind.INTEGER if shortest else IdKind.TEXT
 
     def take(self, rows: NDArray[np.int64]) -> Self:
         """Return the given rows in that order, unchecked: a subset may hold constant columns."""
@@ -86,6 +104,7 @@ class PartyDataset:
             time=None if self.time is None else self.time.iloc[rows].reset_index(drop=True),
             titles=None if self.titles is None else self.titles.iloc[rows].reset_index(drop=True),
             options=self.options,
+            id_kinds=self.id_kinds,
         )
 
     @classmethod
@@ -105,6 +124,7 @@ class PartyDataset:
         datetime: Sequence[str] = (),
         options: Mapping[str, ColumnOptions] | None = None,
         id_features: Sequence[str] = (),
+        id_kinds: Mapping[str, IdKind] = MappingProxyType({}),
         time: str | None = None,
         title: str | None = None,
         threshold: float | None = None,
@@ -117,6 +137,8 @@ class PartyDataset:
         default all that are neither id nor label nor in ``ignore``. Of what kind a column is that is
         not declared (``numeric`` to ``datetime``) is guessed from its cells. ``options`` are of
         single columns. Entity types named in ``id_features`` have their ids as a feature too, one 0/1 column an id.
+        Entity types in ``id_kinds`` have their ids compared as numbers, where '007' is 7, or as the
+        text they are; by default they are numbers if all are, in their shortest spelling.
         ``time`` names a column that orders rows and ``title`` one that names their items; neither
         is a feature unless declared so. With a ``threshold`` the label is a rating, within
         ``rating_range`` if that is given, and counts as 1 from the threshold on.
@@ -159,7 +181,8 @@ class PartyDataset:
         for name in boolean:
             kinds[name] = ColumnKind.NUMERIC
         normalised = {
-            entity: _read_ids(party, frame[column], label) for entity, column in ids.items()
+            entity: _read_ids(party, frame[column], label, id_kinds.get(entity))
+            for entity, column in ids.items()
         }
         for entity in id_features:
             features[ids[entity]] = pd.Series(normalised[entity], dtype=object)
@@ -175,6 +198,7 @@ class PartyDataset:
             time=None if time is None else frame[time].reset_index(drop=True),
             titles=None if title is None else frame[title].reset_index(drop=True),
             options=options,
+            id_kinds=id_kinds,
         )
 
     @classmethod
@@ -214,17 +238,29 @@ class PartyDataset:
         return cls.from_frame(party, frame, ids=ids, **declared)
 
 
-def normalise_id(value: object) -> str:
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_ANY_INTEGER = re.compile(r"([+-]?)0*([0-9]+)")
+
+
+def normalise_id(value: object, kind: IdKind | None = None) -> str:
     """Return the text all parties must agree on for this id: Unicode NFC, without outer spaces.
 
-    Raises TypeError for anything but text and integers. A float is refused even if it is integral:
-    beyond 2^53 its digits are no longer those of the id.
+    An id declared an integer is written in its shortest spelling, so that '007' is 7.
+    Raises TypeError for anything but text and integers, and for text without a whole number where one is declared.
+    A float is refused even if it is integral: beyond 2^53 its digits are no longer those of the id.
     """
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", value).strip()
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return str(int(value))
-    raise TypeError(f"an id is text or an integer, not {type(value).__name__}")
+    if not isinstance(value, str):
+        raise TypeError(f"an id is text or an integer, not {type(value).__name__}")
+    text = unicodedata.normalize("NFC", value).strip()
+    if kind is not IdKind.INTEGER:
+        return text
+    number = _ANY_INTEGER.fullmatch(text)
+    if number is None:
+        raise TypeError("an id is declared an integer but is other text")
+    sign, digits = number.groups()
+    return f"-{digits}" if sign == "-" and digits != "0" else digits
 
 
 def looks_like_another(value: str) -> bool:
@@ -266,14 +302,16 @@ def _choose_features(
     return [*columns]
 
 
-def _read_ids(party: str, cells: pd.Series, label: str | None) -> NDArray[np.object_]:
+def _read_ids(
+    party: str, cells: pd.Series, label: str | None, kind: IdKind | None
+) -> NDArray[np.object_]:
     where = f"{party}: id column {cells.name!r}"
     raw = objects(cells)
     # Before their type is looked at: empty cells are what makes pandas hold integers as floats.
     if empty := sum(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in raw):
         raise DataError(f"{where} has {counted(empty, 'empty cell')}; fill them or drop their rows")
     try:
-        values = [normalise_id(cell) for cell in raw]
+        values = [normalise_id(cell, kind) for cell in raw]
     except TypeError as error:
         raise DataError(f"{where}: {error}; store the ids as integers or text") from None
     if odd := sum(not value.isascii() and looks_like_another(value) for value in values):

@@ -2,7 +2,9 @@
 
 Read in order, this page is the conversation:
 
-====================  =====================  ===========================================  ===================
+====================  =====================  ===========================================  ============
+
+
 phase                 message                from -> to                                   disclosure
 ====================  =====================  ===========================================  ===================
 setup                 PublicKeyAnnouncement  coordinator -> data parties                  shared, open
@@ -36,6 +38,31 @@ scoring               LogitShare             coordinator -> label               
 
 Scoring and the validation at the end of an epoch take the messages of a forward pass. What goes between two data
 parties is sealed end to end: the coordinator, who relays it, cannot read it.
+=======
+====================  =====================  ==========================================
+phase                 message                from -> to
+====================  =====================  ==========================================
+setup                 PublicKeyAnnouncement  coordinator -> data parties
+alignment             IdKindAnnouncement     label <-> feature parties       (sealed)
+alignment             BlindingKey            label -> feature parties        (sealed)
+alignment             PartlyBlindedIds       data parties -> data parties    (sealed)
+alignment             BlindedIds             data parties -> coordinator
+alignment             SharedPositions        coordinator -> data parties
+training              BatchPlan              label -> feature parties        (sealed)
+training              ColumnScale            feature parties -> label        (sealed)
+training              Schedule               label -> coordinator
+each round            PartialLogits          feature parties -> label        (sealed)
+each round            EncryptedResiduals     label -> feature parties        (sealed)
+each round            MaskedGradients        feature parties -> coordinator
+each round            OpenedGradients        coordinator -> feature parties
+each epoch            ScoreRequest           label -> feature parties        (sealed)
+each epoch            EpochEnd               label -> everyone
+====================  =====================  ==========================================
+
+``BlindingKey`` belongs to the alignment method ``keyed-hash``, ``PartlyBlindedIds`` to ``ecdh``; psi/submission.py has
+both. ``PlainResiduals`` takes the place of the three encrypted messages under ``disclosure = "none"``.
+What goes between two data parties is sealed end to end: the coordinator, who relays it, cannot read
+it.
 """
 
 from __future__ import annotations
@@ -47,6 +74,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.dataset import IdKind
 from protocol.errors import RemoteProtocolError
 
 FloatArray = NDArray[np.float64]
@@ -122,6 +150,21 @@ class PublicKeyAnnouncement(Message):
 
 
 @dataclass(frozen=True, eq=False)
+class IdKindAnnouncement(Message):
+    """Whether the sender's ids of an entity type are numbers or text, so that 7 and '007' are not taken for two ids."""
+
+    senders = DATA_ROLES
+    receivers = DATA_ROLES
+    discloses = "whether the sender's ids of this type are all whole numbers"
+
+    entity: str
+    kind: str
+
+    def __post_init__(self) -> None:
+        _require(self.kind in list(IdKind), "a kind of id")
+
+
+@dataclass(frozen=True, eq=False)
 class BlindingKey(Message):
     """The key under which this run's ids are hashed; drawn by the label party, 32 bytes."""
 
@@ -137,31 +180,70 @@ class BlindingKey(Message):
 
 
 @dataclass(frozen=True, eq=False)
+class PartlyBlindedIds(Message):
+    """A part of one party's distinct ids as elements of ristretto255, 32 bytes each, raised to some parties' secrets.
+
+    ``remaining`` elements follow in further messages. All sets go round all parties of a group, their owner first.
+    """
+
+    senders = DATA_ROLES
+    receivers = DATA_ROLES
+    discloses = "how many ids the set has; its elements are raised to a secret of its owner, so no id can be tried"
+
+    elements: bytes
+    remaining: int
+
+    def __post_init__(self) -> None:
+        _require_part(len(self.elements), 32, self.remaining)
+
+    def __len__(self) -> int:
+        return len(self.elements) // 32
+
+
+@dataclass(frozen=True, eq=False)
 class BlindedIds(Message):
-    """Keyed hashes of one party's distinct ids, 16 bytes each, in an order drawn at random."""
+    """A part of one party's distinct ids, 16 bytes each, in an order drawn at random.
+
+    Keyed hashes, or elements that every party has raised to its secret. ``remaining`` digests follow in further
+    messages.
+    """
 
     senders = DATA_ROLES
     receivers = frozenset({Role.COORDINATOR})
     discloses = (
-        "how many ids the party has, and which of them others have too, without knowing any id"
+        "how many ids each party has, and which of them others have too, without knowing any id"
     )
 
-    entity: str
     digests: bytes
+    remaining: int
 
     def __post_init__(self) -> None:
-        _require(len(self.digests) % 16 == 0, "digests of 16 bytes each")
+        _require_part(len(self.digests), 16, self.remaining)
+
+    def __len__(self) -> int:
+        return len(self.digests) // 16
 
 
 @dataclass(frozen=True, eq=False)
 class SharedPositions(Message):
-    """Positions, in the list that this party sent, of the shared ids in the agreed order."""
+    """Positions, in the list that this party brought, of the shared ids in the agreed order; a part of them.
+
+    ``remaining`` positions follow in further messages.
+    """
 
     senders = frozenset({Role.COORDINATOR})
     receivers = DATA_ROLES
     discloses = "which of its own ids every party has"
 
     positions: IntArray
+    remaining: int
+
+    def __post_init__(self) -> None:
+        _require(self.positions.ndim == 1, "a list of positions")
+        _require_part(len(self.positions), 1, self.remaining)
+
+    def __len__(self) -> int:
+        return len(self.positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -568,6 +650,14 @@ def _require_logits(logits: IntArray) -> None:
 
 def _require_seed(seed: bytes) -> None:
     _require(len(seed) == 32, "a seed of 32 bytes")
+
+
+def _require_part(size: int, width: int, remaining: int) -> None:
+    """A list that travels in parts must come to an end: a part is empty only if it is the last."""
+    _require(
+        size % width == 0 and remaining >= 0 and (size > 0 or remaining == 0),
+        f"a part of a list, {width} units an entry, and how many entries remain",
+    )
 
 
 def _require(fulfilled: bool, expected: str) -> None:

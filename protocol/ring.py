@@ -12,21 +12,18 @@ setting, and so a user's own back end (Dask, Ray) can take over.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import gmpy2
 import numpy as np
 from gmpy2 import mpz
-from joblib import Parallel, delayed, effective_n_jobs
-from joblib._parallel_backends import LokyBackend
-from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 
 from protocol import exponentiation, ledger
+from protocol.cores import Preference, cores_for, split, spread
 from protocol.exponentiation import (
     MODULAR_MULTIPLICATIONS,
     SCALED_BITS,
@@ -38,7 +35,6 @@ from protocol.exponentiation import (
 Elements = NDArray[Any]
 IntArray = NDArray[np.int64]
 Matrix = NDArray[np.int16]
-Preference = Literal["threads", "processes"]
 
 
 class Ring(ABC):
@@ -118,23 +114,23 @@ class Ring(ABC):
 
     def power(self, elements: Elements, exponent: int) -> Elements:
         """Raise every element to one exponent."""
-        workers = self._workers(len(elements) * exponent.bit_length())
-        tasks = [(elements[part], exponent) for part in _split(len(elements), workers)]
+        workers = cores_for(len(elements) * exponent.bit_length(), self.share)
+        tasks = [(elements[part], exponent) for part in split(len(elements), workers)]
         # Powers with one exponent leave Python's lock even where nothing else does.
-        return np.concatenate(self._spread(self._power, tasks, prefers="threads"))
+        return np.concatenate(spread(self._power, tasks, prefers="threads"))
 
     def fixed_base_powers(self, base: int, exponent_bits: int, exponents: bytes) -> Elements:
         """Raise one base to many exponents, little-endian integers of whole bytes each, from a table."""
         width = -(-exponent_bits // 8)
         number = len(exponents) // width
-        workers = self._workers(
-            number * comb_multiplications(exponent_bits, self.modulus.bit_length())
+        workers = cores_for(
+            number * comb_multiplications(exponent_bits, self.modulus.bit_length()), self.share
         )
         tasks = [
             (base, exponent_bits, exponents[part.start * width : part.stop * width])
-            for part in _split(number, workers)
+            for part in split(number, workers)
         ]
-        return np.concatenate(self._spread(self._fixed_base_powers, tasks, self.prefers))
+        return np.concatenate(spread(self._fixed_base_powers, tasks, self.prefers))
 
     def column_products(self, elements: Elements, matrix: Matrix, memory_budget: int) -> Elements:
         """Return ``prod_i elements[i] ** matrix[i, j]`` for each column ``j`` of (n_rows, n_columns).
@@ -157,55 +153,29 @@ class Ring(ABC):
     def _shared_products(self, elements: Elements, matrix: Matrix) -> Elements:
         n_rows, n_columns = matrix.shape
         planes = n_columns * SCALED_BITS
-        workers = self._workers(product_cost(n_rows, planes))
+        workers = cores_for(product_cost(n_rows, planes), self.share)
         by_columns = product_cost(n_rows, -(-planes // workers))
         by_rows = product_cost(-(-n_rows // workers), planes) + 2 * planes
         if by_columns <= by_rows:
-            parts = _split(n_columns, workers)
+            parts = split(n_columns, workers)
             tasks = [(elements, np.ascontiguousarray(matrix[:, part])) for part in parts]
-            return np.concatenate(self._spread(self._column_products, tasks, self.prefers))
-        tasks = [(elements[part], matrix[part]) for part in _split(n_rows, workers)]
-        result, *others = self._spread(self._column_products, tasks, self.prefers)
+            return np.concatenate(spread(self._column_products, tasks, self.prefers))
+        tasks = [(elements[part], matrix[part]) for part in split(n_rows, workers)]
+        result, *others = spread(self._column_products, tasks, self.prefers)
         for other in others:
             result = self.multiply(result, other)
         return result
 
     def indicator_products(self, elements: Elements, starts: IntArray, rows: IntArray) -> Elements:
         """Return the product of the elements at ``rows[starts[j]:starts[j + 1]]`` for each column ``j``."""
-        workers = self._workers(len(rows))
+        workers = cores_for(len(rows), self.share)
         shares = np.linspace(0, len(rows), workers + 1)[1:-1]
         bounds = [0, *np.searchsorted(starts, shares).tolist(), len(starts) - 1]
         tasks = [
             (elements, starts[low : high + 1] - starts[low], rows[starts[low] : starts[high]])
             for low, high in pairwise(bounds)
         ]
-        return np.concatenate(self._spread(self._indicator_products, tasks, self.prefers))
-
-    def _workers(self, multiplications: int) -> int:
-        """Return how many cores a task is worth: a pool must not cost more than it saves."""
-        jobs: int = effective_n_jobs(None)
-        return max(1, min(jobs, multiplications // self.share))
-
-    def _spread(
-        self,
-        work: Callable[..., Elements],
-        tasks: Sequence[tuple[Any, ...]],
-        prefers: Preference,
-    ) -> list[Elements]:
-        """Do tasks side by side and charge the running party for what the helpers counted."""
-        if len(tasks) == 1:
-            return [work(*tasks[0])]
-        backend, _ = get_active_backend()
-        if prefers == "threads" and isinstance(backend, LokyBackend):
-            # joblib's default: its threads are started for each call and waited for in steps of 10 ms.
-            futures = [_threads().submit(ledger.apart, work, *task) for task in tasks]
-            done = [future.result() for future in futures]
-        else:
-            spread = Parallel(n_jobs=len(tasks), prefer=prefers)
-            done = spread(delayed(ledger.apart)(work, *task) for task in tasks)
-        for _, counts in done:
-            ledger.merge(counts)
-        return [result for result, _ in done]
+        return np.concatenate(spread(self._indicator_products, tasks, self.prefers))
 
 
 class PureRing(Ring):
@@ -264,12 +234,6 @@ class PureRing(Ring):
         return _objects(exponentiation.indicator_products(elements.tolist(), columns, self.modulus))
 
 
-@lru_cache(maxsize=1)
-def _threads() -> ThreadPoolExecutor:
-    """Return helper threads that live as long as the process; idle ones cost nothing."""
-    return ThreadPoolExecutor(max_workers=effective_n_jobs(-1), thread_name_prefix="colonnade")
-
-
 def block_rows(n_columns: int, memory_budget: int) -> int:
     """Return how many rows of a matrix are worked on at a time.
 
@@ -290,9 +254,3 @@ def _objects(integers: Sequence[int]) -> Elements:
     elements = np.empty(len(integers), dtype=object)
     elements[:] = integers
     return elements
-
-
-def _split(number: int, workers: int) -> list[slice]:
-    """Cut ``number`` things into nearly equal runs, one a worker, none of them empty if it can be."""
-    bounds = np.linspace(0, number, max(1, min(workers, number)) + 1).astype(int).tolist()
-    return [slice(low, high) for low, high in pairwise(bounds)]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from parties.model import Optimizer, OptimizerName
 
+AlignmentMethod = Literal["keyed-hash", "ecdh"]
 Disclosure = Literal["shared", "open", "none"]
 Guard = Literal["strict", "warn"]
 SplitKind = Literal["random", "last", "user-last", "cold-users"]
@@ -36,6 +37,16 @@ class EncryptionSettings(Settings):
     residual_bits: Annotated[int, Field(ge=16, le=24)] = 20
     n_jobs: int = -1
     memory_budget: Annotated[int, Field(ge=1)] = 256
+
+
+class AlignmentSettings(Settings):
+    """How shared entities are found: ``keyed-hash``, or ``ecdh``, which is slower and withstands more.
+
+    ``pad_to`` fills every party's list up with random ids, so that its size is not disclosed; not by default.
+    """
+
+    method: AlignmentMethod = "keyed-hash"
+    pad_to: Annotated[int, Field(ge=1)] | None = None
 
 
 class SplitSettings(Settings):
@@ -124,6 +135,7 @@ class ProtocolSettings(Settings):
     """Everything the conversation depends on. ``seed`` makes the modelling reproducible; it protects nothing."""
 
     seed: Annotated[int, Field(ge=0)] = 0
+    alignment: AlignmentSettings = AlignmentSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     split: SplitSettings = SplitSettings()
     negatives: NegativeSettings = NegativeSettings()

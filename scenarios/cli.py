@@ -1,4 +1,4 @@
-"""The command line: ``colonnade run``, ``colonnade recommend``, and what there is."""
+"""The command line: ``colonnade run``, ``colonnade align``, ``colonnade recommend``, and what there is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rich.table import Table
 
 from protocol.errors import ColonnadeError, SettingsError
 from protocol.native import choose_path
-from scenarios import baselines, movielens, run_folder, runner
+from scenarios import align, baselines, movielens, run_folder, runner
 from scenarios.check import check
 from scenarios.evaluation import Ranking
 from scenarios.recommend import recommend
@@ -153,25 +153,59 @@ def run_scenario(
     run_folder.check_writable(runs)
     console = Console()
     console.print(f"[bold]{settings.title or settings.name}[/bold]")
-    columns = (
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rounds, left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
+    with _progress(console) as bar:
         task = bar.add_task("aligning", total=None)
         finished = runner.run(
             settings,
             lambda done, total: bar.update(
                 task, completed=done, total=total, description="training"
             ),
+            aligning=lambda done, total: bar.update(task, completed=done, total=total),
         )
         bar.update(task, total=bar.tasks[0].completed, description="trained")
     comparison = baselines.compare(finished)
     folder = run_folder.write(finished, comparison, runs)
     _print_result(console, finished, comparison, folder)
+
+
+@main.command("align")
+@click.argument("scenario")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option("--path", help="Where a ready-made scenario finds the data that it does not bring.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("alignments"),
+    show_default=True,
+    help="Where each party's positions go.",
+)
+def align_scenario(scenario: str, changes: tuple[str, ...], path: str | None, folder: Path) -> None:
+    """Find the entities that the parties of SCENARIO share; write each party the positions of its own rows."""
+    settings = load(scenario, changes, data_path=path)
+    run_folder.check_writable(folder)
+    console = Console()
+    with _progress(console) as bar:
+        task = bar.add_task("aligning", total=None)
+        found = align.align(
+            settings, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+        bar.update(task, description="aligned")
+    written = align.write(found, settings, folder)
+    headings = ["rows", "shared rows", "seconds of computing", "kB sent"]
+    table = _table(f"Aligned by {settings.alignment.method}", ["party"], headings)
+    for party, ledger in found.ledgers.items():
+        positions = found.positions.get(party)
+        table.add_row(
+            party,
+            *(["", ""] if positions is None else [f"{found.rows[party]:,}", f"{len(positions):,}"]),
+            f"{sum(ledger.seconds.values()):.2f}",
+            f"{sum(record.size for record in ledger.sent) / 1000:,.1f}",
+        )
+    console.print(", ".join(f"{count:,} shared {what}" for what, count in found.shared.items()))
+    console.print(table)
+    console.print(
+        f"{found.seconds:.1f} s in all, {found.peak_memory / 1e6:,.0f} MB at most. Kept in {written}"
+    )
 
 
 @main.command("data")
@@ -203,6 +237,17 @@ def recommend_items(run: Path, user: str, k: int, items: tuple[str, ...]) -> Non
     console.print(table)
     for name in found.unknown_to:
         console.print(f"{name} does not know this user and contributed nothing.")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rounds, left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
 
 
 def _print_result(

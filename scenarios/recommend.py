@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import parallel_config
 
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.dataset import PartyDataset, normalise_id
@@ -63,7 +64,8 @@ def recommend(folder: Path, user: str, k: int, items: Sequence[str] = ()) -> Rec
         name = party.name
         roles[name] = _answer(channels[name], scenario, datasets[name], halves[name])
     ledgers = {name: channel.ledger for name, channel in channels.items()}
-    answer: Recommendations = asyncio.run(transport.run(roles, ledgers))[label]
+    with parallel_config(n_jobs=scenario.encryption.n_jobs):
+        answer: Recommendations = asyncio.run(transport.run(roles, ledgers))[label]
     return answer
 
 
@@ -93,7 +95,8 @@ def _numbers(
     dataset: PartyDataset, entity: str, known: np.ndarray[Any, Any], ids: Sequence[str]
 ) -> list[int]:
     number_of = {identifier: number for number, identifier in enumerate(known)}
-    found = [number_of.get(normalise_id(identifier)) for identifier in ids]
+    kind = dataset.id_kinds.get(entity)
+    found = [number_of.get(normalise_id(identifier, kind)) for identifier in ids]
     if None in found:
         raise DataError(
             f"{dataset.party}: {found.count(None)} of the {len(ids)} {entity}s asked for are not in its table"
@@ -111,7 +114,7 @@ async def _ask(
 ) -> Recommendations:
     """Play the label party: align, ask about one user and all items, rank."""
     catalogue = question.catalogue
-    positions = await align_label_party(channel, dataset)
+    positions = await align_label_party(channel, scenario.alignment, dataset)
     users: IntArray = np.array([question.user])
     pairs = await request_pairs(
         channel,
@@ -146,7 +149,7 @@ async def _ask(
 
 async def _coordinate(channel: Channel, scenario: Scenario) -> None:
     """Play the coordinator, who decrypts nothing here."""
-    await coordinate_alignment(channel)
+    await coordinate_alignment(channel, scenario.alignment)
     if scenario.training.disclosure == "shared":
         await coordinate_logits(channel, scenario)
 
@@ -155,6 +158,6 @@ async def _answer(
     channel: Channel, scenario: Scenario, dataset: PartyDataset, half: SavedHalf
 ) -> None:
     """Play a feature party: align, answer once."""
-    aligned = await align_feature_party(channel, dataset)
+    aligned = await align_feature_party(channel, scenario.alignment, dataset)
     matrix = half.encoder.transform(dataset.take(aligned))
     await Scorer(channel, scenario, half.model, matrix).answer()

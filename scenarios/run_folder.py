@@ -14,7 +14,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,28 +35,32 @@ from scenarios.scenario import Scenario
 
 def write(run: Run, comparison: Comparison, runs: Path) -> Path:
     """Write the folder of a finished run and return it; raises SettingsError if it cannot be written."""
-    parent = runs / run.scenario.name
+    return write_whole(
+        runs / run.scenario.name, lambda folder: _write_files(run, comparison, folder)
+    )
+
+
+def write_whole(parent: Path, write_files: Callable[[Path], None]) -> Path:
+    """Make a folder named after the time and fill it, or leave nothing; raises SettingsError if that cannot be."""
     name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     unfinished = parent / f".{name}.unfinished"
     try:
         unfinished.mkdir(parents=True)
         try:
-            _write_files(run, comparison, unfinished)
+            write_files(unfinished)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         return unfinished.rename(parent / name)
     except OSError as error:
-        raise SettingsError(
-            f"the run folder {parent} cannot be written: {error.strerror}"
-        ) from None
+        raise SettingsError(f"the folder {parent} cannot be written: {error.strerror}") from None
 
 
 def check_writable(runs: Path) -> None:
     """Refuse, before hours of work, a place where the results could not be kept; raises SettingsError."""
     existing = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise SettingsError(f"the run folder {runs} cannot be written; choose another with --runs")
+        raise SettingsError(f"the folder {runs} cannot be written; choose another")
 
 
 def _write_files(run: Run, comparison: Comparison, folder: Path) -> None:

@@ -141,10 +141,12 @@ def run(
     scenario: Scenario,
     progress: Progress = lambda done, total: None,
     *,
+    aligning: Progress = lambda done, total: None,
     record_views: bool = False,
 ) -> Run:
     """Run a scenario from alignment to test scores; raises any ColonnadeError of its parties.
 
+    ``aligning`` follows the label party's part of the alignment, ``progress`` the rounds of training.
     ``record_views`` keeps every message that each party could read, for an audit.
     """
     started = time.perf_counter()
@@ -158,7 +160,7 @@ def run(
     label = scenario.label_party.name
     roles: dict[str, Coroutine[Any, Any, Any]] = {
         COORDINATOR: coordinator(channels[COORDINATOR], scenario),
-        label: label_party(channels[label], scenario, datasets[label], progress),
+        label: label_party(channels[label], scenario, datasets[label], progress, aligning),
         **{name: feature_party(channels[name], scenario, datasets[name]) for name in features},
     }
     ledgers = {name: channel.ledger for name, channel in channels.items()}
@@ -204,7 +206,7 @@ async def coordinator(channel: Channel, settings: ProtocolSettings) -> Mapping[s
             settings.encryption.key_bits, insecure_key=settings.encryption.insecure_key
         )
     with channel.ledger.during("alignment"):
-        shared = await coordinate_alignment(channel)
+        shared = await coordinate_alignment(channel, settings.alignment)
     with channel.ledger.during("training"):
         await coordinate_training(channel, settings, private_key)
     with channel.ledger.during("scoring"):
@@ -214,11 +216,15 @@ async def coordinator(channel: Channel, settings: ProtocolSettings) -> Mapping[s
 
 
 async def label_party(
-    channel: Channel, settings: ProtocolSettings, dataset: PartyDataset, progress: Progress
+    channel: Channel,
+    settings: ProtocolSettings,
+    dataset: PartyDataset,
+    progress: Progress,
+    aligning: Progress = lambda done, total: None,
 ) -> LabelPartyResult:
     """Play the label party: align, train, score the test rows."""
     with channel.ledger.during("alignment"):
-        positions = await align_label_party(channel, dataset)
+        positions = await align_label_party(channel, settings.alignment, dataset, aligning)
     samples = draw_samples(dataset, positions, channel.roster, settings)
     with channel.ledger.during("training"):
         trained = await train_label_party(channel, settings, samples, progress)
@@ -241,7 +247,7 @@ async def feature_party(
 ) -> TrainedHalf:
     """Play a feature party: align, train, answer the label party's scoring of its test rows."""
     with channel.ledger.during("alignment"):
-        aligned = await align_feature_party(channel, dataset)
+        aligned = await align_feature_party(channel, settings.alignment, dataset)
     with channel.ledger.during("training"):
         trained = await train_feature_party(channel, settings, dataset, aligned)
     with channel.ledger.during("scoring"):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from parties.columns import ColumnOptions
-from parties.dataset import PartyDataset
+from parties.dataset import IdKind, PartyDataset
 from parties.sources import (
     ENVIRONMENT,
     CallableSource,
@@ -38,6 +38,7 @@ OWNERS = {  # settings of some sources alone
     "arguments": ("function", "source"),
 }
 
+IdKindName = Literal["integer", "text"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 
 
@@ -80,7 +81,8 @@ class PartySettings(Settings):
     ``{ user = "user_id", item = "item_id" }``, and in ``id_features`` those entities whose ids are features of their
     own. ``time`` is a column that orders its rows, ``title`` one that names items. With a ``threshold`` the label is a
     rating, 1 from there on. ``numeric`` to ``datetime`` declare kinds of columns where guesses are wrong, ``options``
-    how single columns are read.
+    how single columns are read. ``id_kind`` has ids compared as ``integer``, so that '007' is 7, or
+    as the ``text`` they are; ``id_kinds`` says so entity by entity.
     """
 
     name: Name
@@ -94,6 +96,8 @@ class PartySettings(Settings):
     threshold: float | None = None
     rating_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     id_features: list[str] = Field(default=[])
+    id_kind: IdKindName | None = None
+    id_kinds: dict[str, IdKindName] = Field(default={})
     label: str | None = None
     csv: str | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
@@ -143,6 +147,8 @@ class PartySettings(Settings):
             raise ValueError("expected id and entity at a feature party, not ids or id_features")
         if strangers := sorted(set(self.id_features) - set(self.columns_by_entity)):
             raise ValueError(f"id_features names {strangers}; expected entities of ids")
+        if strangers := sorted(set(self.id_kinds) - set(self.columns_by_entity)):
+            raise ValueError(f"id_kinds names {strangers}; expected entities of ids")
         given = [key for key in SOURCES if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"expected exactly one of {', '.join(SOURCES)}, got {len(given)}")
@@ -162,6 +168,14 @@ class PartySettings(Settings):
     def columns_by_entity(self) -> dict[str, str]:
         """The id column of each entity type."""
         return self.ids if self.id is None else {self.entity: self.id}
+
+    @property
+    def kinds_by_entity(self) -> dict[str, IdKind]:
+        """The kind of id of each entity type for which one is declared."""
+        for_all = (
+            {} if self.id_kind is None else dict.fromkeys(self.columns_by_entity, self.id_kind)
+        )
+        return {entity: IdKind(kind) for entity, kind in (for_all | self.id_kinds).items()}
 
     def open_source(self, folder: Path) -> DataSource:
         """Return where the table is read from; raises DataError or SettingsError if there is no such plug-in."""
@@ -235,6 +249,7 @@ class Scenario(ProtocolSettings):
             "datetime": party.datetime,
             "options": party.options,
             "id_features": party.id_features,
+            "id_kinds": party.kinds_by_entity,
             "time": party.time,
             "title": party.title,
             "threshold": party.threshold,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parties.columns import ColumnKind
-from parties.dataset import PartyDataset, normalise_id
+from parties.dataset import IdKind, PartyDataset, normalise_id
 from parties.errors import DataError
 
 IDS = {"user_id": "user"}
@@ -180,6 +180,47 @@ def test_normalise_id_refuses_what_has_no_one_text(value: object) -> None:
     with pytest.raises(TypeError, match="an id is text or an integer") as caught:
         normalise_id(value)
     assert "47" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("007", "7"), ("+12", "12"), ("-0", "0"), ("-03 ", "-3"), ("000", "0"), (7, "7")],
+)
+def test_an_integer_has_one_spelling(value: object, expected: str) -> None:
+    assert normalise_id(value, IdKind.INTEGER) == expected
+
+
+@pytest.mark.parametrize(
+    ("ids", "declared", "kind"),
+    [
+        ([7, 12, 0, -3], None, IdKind.INTEGER),
+        (["7", "12", "0", "-3"], None, IdKind.INTEGER),
+        (["7", "12", "0", "zoe"], None, IdKind.TEXT),
+        (["07", "12", "00", "-3"], None, IdKind.TEXT),
+        (["7", "7.0", "8", "9"], None, IdKind.TEXT),
+        (["+7", "8", "9", "-0"], None, IdKind.TEXT),
+        (["7", "٨", "9", "1"], None, IdKind.TEXT),
+        (["07", "12", "00", "-3"], IdKind.INTEGER, IdKind.INTEGER),
+        ([7, 12, 0, -3], IdKind.TEXT, IdKind.TEXT),
+    ],
+)
+def test_the_kind_of_ids_is_declared_or_what_all_of_them_are(
+    ids: list[object], declared: IdKind | None, kind: IdKind
+) -> None:
+    kinds = {} if declared is None else {"user_id": declared}
+    dataset = read(feature_table(user=ids), id_kinds=kinds)
+    assert dataset.id_kind("user_id") is kind
+    assert dataset.take(np.array([0])).id_kinds == kinds
+
+
+def test_declared_integers_are_numbers_and_each_there_once() -> None:
+    declared = {"user_id": IdKind.INTEGER}
+    dataset = read(feature_table(user=["007", "12", "0", "9"]), id_kinds=declared)
+    assert dataset.ids["user_id"].tolist() == ["7", "12", "0", "9"]
+    with pytest.raises(DataError, match="'user': an id is declared an integer but is other text"):
+        read(feature_table(), id_kinds=declared)
+    with pytest.raises(DataError, match="repeats 1 id over 2 rows"):
+        read(feature_table(user=["007", "7", "0", "9"]), id_kinds=declared)
 
 
 # --- bad tables

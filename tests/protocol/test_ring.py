@@ -169,13 +169,6 @@ def test_a_ring_travels_to_other_processes(any_ring: Ring) -> None:
     assert (again.root, again.path) == (any_ring.root, any_ring.path)
 
 
-def test_small_tasks_stay_on_one_core(any_ring: Ring) -> None:
-    with parallel_config(n_jobs=8):
-        assert any_ring._workers(any_ring.share - 1) == 1
-        assert any_ring._workers(3 * any_ring.share) == 3
-        assert any_ring._workers(1000 * any_ring.share) == 8
-
-
 def test_block_memory_follows_its_formula() -> None:
     assert block_rows(64, 256_000_000) * 64 * 16 * 11 <= 256_000_000
     assert block_rows(10**6, 1) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,39 @@ def test_a_run_ends_with_the_table(invoke: Callable[..., Result], tmp_path: Path
         assert words in result.output
     (folder,) = (tmp_path / "runs" / "three").iterdir()
     assert folder.name in result.output.replace("\n", "")
+
+
+@pytest.mark.parametrize("method", ["keyed-hash", "ecdh"])
+def test_alignment_alone_ends_with_sizes_and_times(
+    scenario_file: Path, tmp_path: Path, method: str
+) -> None:
+    settings = ["--set", f"alignment.method={method}", "--folder", str(tmp_path / "aligned")]
+    result = CliRunner().invoke(main, ["align", str(scenario_file), *settings])
+    assert result.exit_code == 0, result.output
+    assert "260 shared users" in result.output
+    assert f"Aligned by {method}" in result.output
+    assert "seconds of computing" in result.output
+    assert len(list((tmp_path / "aligned" / "three").iterdir())) == 1
+
+
+def test_alignment_without_its_library_is_one_clear_line(
+    invoke: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rbcl", None)
+    refused(invoke("--set", "alignment.method=ecdh"), "colonnade[ecdh]", tmp_path)
+
+
+def test_numbers_here_and_text_there_are_one_clear_line(
+    invoke: Callable[..., Result], tables: Tables, tmp_path: Path
+) -> None:
+    numbers = {user: number for number, user in enumerate(tables["shop"]["user"])}
+    for name, spell in (("shop", "{:d}"), ("bank", "{:05d}"), ("telco", "{:d}")):
+        table = tables[name].copy()
+        table = table[table["user"].isin(numbers)]
+        table["user"] = [spell.format(numbers[user]) for user in table["user"]]
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    refused(invoke(), 'Set id_kind = "integer" at bank', tmp_path)
+    assert invoke("--set", "parties.bank.id_kind=integer", "--set", "epochs=1").exit_code == 0
 
 
 def test_a_run_without_cryptography_says_so(invoke: Callable[..., Result]) -> None:

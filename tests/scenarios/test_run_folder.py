@@ -84,5 +84,5 @@ def test_an_unwritable_place_is_refused_beforehand(tmp_path: Path) -> None:
     run_folder.check_writable(tmp_path / "new" / "runs")
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(SettingsError, match="choose another with --runs"):
+    with pytest.raises(SettingsError, match="cannot be written; choose another"):
         run_folder.check_writable(file / "runs")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from parties.dataset import IdKind
 from protocol.errors import DataError, SettingsError
-from scenarios.scenario import Scenario, catalog, load
+from scenarios.scenario import PartySettings, Scenario, catalog, load
 
 
 def test_the_catalogue_loads_and_is_safe_by_default() -> None:
@@ -15,6 +17,21 @@ def test_the_catalogue_loads_and_is_safe_by_default() -> None:
         assert scenario.title
         assert scenario.training.guard == "strict"
         assert scenario.encryption.key_bits >= 2048
+
+
+def test_kinds_of_ids_are_declared_for_all_or_one_by_one(scenario_file: Path) -> None:
+    data = tomllib.loads(scenario_file.read_text())
+    del data["parties"][0]["id"]
+    party = PartySettings.model_validate(
+        data["parties"][0]
+        | {
+            "ids": {"user": "user", "item": "x0"},
+            "id_kind": "text",
+            "id_kinds": {"item": "integer"},
+        }
+    )
+    assert party.kinds_by_entity == {"user": IdKind.TEXT, "item": IdKind.INTEGER}
+    assert load(str(scenario_file)).label_party.kinds_by_entity == {}
 
 
 def test_changes_by_full_name_by_short_name_and_for_a_party(scenario_file: Path) -> None:
@@ -45,6 +62,10 @@ def test_changes_by_full_name_by_short_name_and_for_a_party(scenario_file: Path)
         ("epochs=0", "training.epochs: input should be greater than or equal to 1, got 0"),
         ("optimizer=newton", "training.optimizer: input should be 'sgd' or 'adam', got 'newton'"),
         ("epochs", "expected key=value"),
+        ("alignment.method=bloom", "input should be 'keyed-hash' or 'ecdh', got 'bloom'"),
+        ("pad_to=0", "alignment.pad_to: input should be greater than or equal to 1, got 0"),
+        ("parties.bank.id_kind=float", "input should be 'integer' or 'text', got 'float'"),
+        ('parties.bank.id_kinds={ item = "text" }', "id_kinds names ['item']; expected entities"),
         ("parties.nobody.csv=x.csv", "there is no party 'nobody'"),
         ("parties.bank=3", "expected parties.NAME.SETTING=value"),
         (
