@@ -24,7 +24,7 @@ from protocol import ledger
 MODULAR_MULTIPLICATIONS = "modular multiplications"
 
 SCALED_BITS = 16
-_TABLE_BYTES = 8_000_000
+TABLE_BYTES = 8_000_000
 
 
 class FixedBase:
@@ -32,13 +32,17 @@ class FixedBase:
 
     The exponent is cut into ``rows`` strips of ``tables * columns`` bits. One table entry is the
     product of a subset of the strips' bases, so that one multiplication settles ``rows`` bits of
-    the exponent.
+    the exponent. All entries together take at most ``table_bytes``.
     """
 
-    def __init__(self, base: int, modulus: int, exponent_bits: int) -> None:
+    def __init__(
+        self, base: int, modulus: int, exponent_bits: int, table_bytes: int = TABLE_BYTES
+    ) -> None:
         self.modulus = modulus
         self.exponent_bits = exponent_bits
-        self.rows, self.tables, self.columns = comb_shape(exponent_bits, modulus.bit_length())
+        self.rows, self.tables, self.columns = comb_shape(
+            exponent_bits, modulus.bit_length(), table_bytes
+        )
         self._table: list[list[int]] = self._precompute(base)
 
     def _precompute(self, base: int) -> list[list[int]]:
@@ -66,7 +70,7 @@ class FixedBase:
                     if index:
                         result = result * table[index] % modulus
             results.append(result)
-        each = comb_multiplications(self.exponent_bits, modulus.bit_length())
+        each = comb_cost((self.rows, self.tables, self.columns))
         ledger.count(MODULAR_MULTIPLICATIONS, len(results) * each)
         return results
 
@@ -88,27 +92,27 @@ class FixedBase:
 
 
 @lru_cache
-def comb_shape(exponent_bits: int, modulus_bits: int) -> tuple[int, int, int]:
-    """Return the comb's rows, tables and columns: the fewest multiplications with a table under 8 MB."""
-
-    def cost(shape: tuple[int, int, int]) -> int:
-        _, tables, columns = shape
-        return tables * columns + columns
-
+def comb_shape(
+    exponent_bits: int, modulus_bits: int, table_bytes: int = TABLE_BYTES
+) -> tuple[int, int, int]:
+    """Return the comb's rows, tables and columns: the fewest multiplications within ``table_bytes``."""
     return min(
         (
             (rows, tables, -(-exponent_bits // (rows * tables)))
-            for rows in range(1, 13)
+            for rows in range(1, 15)
             for tables in range(1, 17)
-            if tables * 2**rows * modulus_bits // 8 <= _TABLE_BYTES
+            if tables * 2**rows * modulus_bits // 8 <= table_bytes
         ),
-        key=cost,
+        key=comb_cost,
     )
 
 
-def comb_multiplications(exponent_bits: int, modulus_bits: int) -> int:
-    """Return the modular multiplications of one power from a table, at most."""
-    _, tables, columns = comb_shape(exponent_bits, modulus_bits)
+def comb_cost(shape: tuple[int, int, int]) -> int:
+    """Return the modular multiplications of one power from a comb, at most.
+
+    A lookup for each table and column, the first of which has nothing to multiply yet; a squaring between columns.
+    """
+    _, tables, columns = shape
     return tables * columns + columns - 2
 
 

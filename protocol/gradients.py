@@ -32,7 +32,6 @@ from protocol.messages import Ciphertexts, FloatArray, IntArray, Words
 from protocol.paillier import (
     EncryptedVector,
     Encryptor,
-    KeyHolderEncryptor,
     PublicKey,
     SlotLayout,
     concatenate,
@@ -152,7 +151,7 @@ class GradientForm:
         """Return how many ciphertexts the slots of one entity take."""
         return -(-(1 + self.factors) // self.slots(public_key).slots)
 
-    def encrypt(self, encryptor: Encryptor | KeyHolderEncryptor, sums: IntArray | Words) -> Slots:
+    def encrypt(self, encryptor: Encryptor, sums: IntArray | Words) -> Slots:
         """Encrypt residuals (n_rows, 1 + k), or a share of them."""
         values, alone = self._plaintexts(sums.tolist(), encryptor.public_key)
         return Slots(encryptor.encrypt(values), encryptor.encrypt(alone))

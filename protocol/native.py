@@ -16,7 +16,7 @@ from protocol import ledger
 from protocol.errors import SettingsError
 from protocol.exponentiation import (
     MODULAR_MULTIPLICATIONS,
-    comb_multiplications,
+    comb_cost,
     comb_shape,
 )
 from protocol.ring import Elements, IntArray, Matrix, PureRing, Ring
@@ -112,12 +112,15 @@ class NativeRing(Ring):
         ledger.count(MODULAR_MULTIPLICATIONS, len(elements) * exponent.bit_length())
         return powers
 
-    def _fixed_base_powers(self, base: int, exponent_bits: int, exponents: bytes) -> Elements:
+    def _fixed_base_powers(
+        self, base: int, exponent_bits: int, exponents: bytes, table_bytes: int
+    ) -> Elements:
         width = -(-exponent_bits // 8)
         powers = self._new(len(exponents) // width)
-        _fixed_base(self.root, self.path, base, exponent_bits).powers(exponents, width, powers)
-        each = comb_multiplications(exponent_bits, self.modulus.bit_length())
-        ledger.count(MODULAR_MULTIPLICATIONS, len(powers) * each)
+        table = _fixed_base(self.root, self.path, base, exponent_bits, table_bytes)
+        table.powers(exponents, width, powers)
+        shape = comb_shape(exponent_bits, self.modulus.bit_length(), table_bytes)
+        ledger.count(MODULAR_MULTIPLICATIONS, len(powers) * comb_cost(shape))
         return powers
 
     def _column_products(self, elements: Elements, matrix: Matrix) -> Elements:
@@ -137,10 +140,10 @@ class NativeRing(Ring):
 
 
 @lru_cache(maxsize=8)
-def _fixed_base(root: int, path: str, base: int, exponent_bits: int) -> Any:
+def _fixed_base(root: int, path: str, base: int, exponent_bits: int, table_bytes: int) -> Any:
     """Return the kernel's table of powers, kept for the rounds to come."""
     ring = NativeRing(root, path)
-    rows, tables, _ = comb_shape(exponent_bits, ring.modulus.bit_length())
+    rows, tables, _ = comb_shape(exponent_bits, ring.modulus.bit_length(), table_bytes)
     return _kernel.FixedBase(ring._kernel, ring.elements([base]), exponent_bits, rows, tables)
 
 

@@ -27,8 +27,10 @@ from protocol.cores import Preference, cores_for, split, spread
 from protocol.exponentiation import (
     MODULAR_MULTIPLICATIONS,
     SCALED_BITS,
+    TABLE_BYTES,
     FixedBase,
-    comb_multiplications,
+    comb_cost,
+    comb_shape,
     product_cost,
 )
 
@@ -69,7 +71,9 @@ class Ring(ABC):
     def _power(self, elements: Elements, exponent: int) -> Elements: ...
 
     @abstractmethod
-    def _fixed_base_powers(self, base: int, exponent_bits: int, exponents: bytes) -> Elements: ...
+    def _fixed_base_powers(
+        self, base: int, exponent_bits: int, exponents: bytes, table_bytes: int
+    ) -> Elements: ...
 
     @abstractmethod
     def _column_products(self, elements: Elements, matrix: Matrix) -> Elements: ...
@@ -119,15 +123,19 @@ class Ring(ABC):
         # Powers with one exponent leave Python's lock even where nothing else does.
         return np.concatenate(spread(self._power, tasks, prefers="threads"))
 
-    def fixed_base_powers(self, base: int, exponent_bits: int, exponents: bytes) -> Elements:
-        """Raise one base to many exponents, little-endian integers of whole bytes each, from a table."""
+    def fixed_base_powers(
+        self, base: int, exponent_bits: int, exponents: bytes, table_bytes: int = TABLE_BYTES
+    ) -> Elements:
+        """Raise one base to many exponents, little-endian integers of whole bytes each.
+
+        The table of the base's powers takes at most ``table_bytes`` and is kept for the rounds to come.
+        """
         width = -(-exponent_bits // 8)
         number = len(exponents) // width
-        workers = cores_for(
-            number * comb_multiplications(exponent_bits, self.modulus.bit_length()), self.share
-        )
+        shape = comb_shape(exponent_bits, self.modulus.bit_length(), table_bytes)
+        workers = cores_for(number * comb_cost(shape), self.share)
         tasks = [
-            (base, exponent_bits, exponents[part.start * width : part.stop * width])
+            (base, exponent_bits, exponents[part.start * width : part.stop * width], table_bytes)
             for part in split(number, workers)
         ]
         return np.concatenate(spread(self._fixed_base_powers, tasks, self.prefers))
@@ -221,8 +229,11 @@ class PureRing(Ring):
         ledger.count(MODULAR_MULTIPLICATIONS, len(elements) * exponent.bit_length())
         return _objects(gmpy2.powmod_base_list(elements.tolist(), exponent, self.modulus))
 
-    def _fixed_base_powers(self, base: int, exponent_bits: int, exponents: bytes) -> Elements:
-        return _objects(_fixed_base(base, self.modulus, exponent_bits).powers(exponents))
+    def _fixed_base_powers(
+        self, base: int, exponent_bits: int, exponents: bytes, table_bytes: int
+    ) -> Elements:
+        table = _fixed_base(base, self.modulus, exponent_bits, table_bytes)
+        return _objects(table.powers(exponents))
 
     def _column_products(self, elements: Elements, matrix: Matrix) -> Elements:
         return _objects(exponentiation.column_products(elements.tolist(), matrix, self.modulus))
@@ -244,9 +255,9 @@ def block_rows(n_columns: int, memory_budget: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def _fixed_base(base: int, modulus: int, exponent_bits: int) -> FixedBase:
+def _fixed_base(base: int, modulus: int, exponent_bits: int, table_bytes: int) -> FixedBase:
     """Return a table of powers, kept for the rounds to come; a helper process makes its own once."""
-    return FixedBase(mpz(base), mpz(modulus), exponent_bits)
+    return FixedBase(mpz(base), mpz(modulus), exponent_bits, table_bytes)
 
 
 def _objects(integers: Sequence[int]) -> Elements:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import secrets
 
 import numpy as np
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 
 from protocol import exponentiation
 from protocol.exponentiation import (
+    TABLE_BYTES,
     FixedBase,
     binary_products,
     column_products,
     columns_cost,
-    comb_multiplications,
+    comb_cost,
     comb_shape,
     indicator_products,
     rows_cost,
@@ -48,18 +50,46 @@ def test_fixed_base_powers_equal_pow(exponent_bits: int) -> None:
     assert base.powers(data) == [pow(3, exponent, MODULUS) for exponent in exponents]
 
 
+class CountingModulus(int):
+    """Counts how often something is reduced modulo it."""
+
+    reductions = 0
+
+    def __rmod__(self, other: int) -> int:
+        self.reductions += 1
+        remainder: int = other % int(self)
+        return remainder
+
+
 def test_fixed_base_ignores_bits_beyond_the_exponent() -> None:
     base = FixedBase(3, MODULUS, 13)
     assert base.powers(b"\xff\xff") == [pow(3, 2**13 - 1, MODULUS)]
 
 
-@pytest.mark.parametrize("key_bits", [2048, 3072])
-def test_comb_stays_within_its_budget(key_bits: int) -> None:
-    rows, tables, columns = comb_shape(key_bits // 2, 2 * key_bits)
-    assert rows * tables * columns >= key_bits // 2
-    assert tables * 2**rows * key_bits // 4 <= 8_000_000
-    most = 135 if key_bits == 2048 else 200
-    assert comb_multiplications(key_bits // 2, 2 * key_bits) < most
+@pytest.mark.parametrize("table_bytes", [100_000, TABLE_BYTES, 24_000_000])
+@pytest.mark.parametrize("modulus_bits", [2048, 3072, 4096, 6144])
+def test_a_comb_is_the_cheapest_within_its_budget(modulus_bits: int, table_bytes: int) -> None:
+    rows, tables, columns = comb_shape(1024, modulus_bits, table_bytes)
+    assert rows * tables * columns >= 1024
+    assert tables * 2**rows * modulus_bits // 8 <= table_bytes
+    for other_rows, other_tables in itertools.product(range(1, 15), range(1, 17)):
+        if other_tables * 2**other_rows * modulus_bits // 8 <= table_bytes:
+            other = (other_rows, other_tables, -(-1024 // (other_rows * other_tables)))
+            assert comb_cost((rows, tables, columns)) <= comb_cost(other)
+
+
+@pytest.mark.parametrize(("key_bits", "most"), [(2048, 135), (3072, 200)])
+def test_a_power_for_public_encryption_stays_within_its_bound(key_bits: int, most: int) -> None:
+    assert comb_cost(comb_shape(key_bits // 2, 2 * key_bits)) < most
+
+
+@pytest.mark.parametrize("table_bytes", [2_000, TABLE_BYTES])
+def test_the_cost_of_a_comb_is_what_it_multiplies(table_bytes: int) -> None:
+    base = FixedBase(3, MODULUS, 64, table_bytes)
+    base.modulus = counting = CountingModulus(MODULUS)
+    assert base.powers(b"\xff" * base.exponent_bytes) == [pow(3, 2**64 - 1, MODULUS)]
+    # The first lookup is multiplied by one, which the cost leaves out.
+    assert counting.reductions - 1 == comb_cost((base.rows, base.tables, base.columns))
 
 
 matrices = st.integers(1, 12).flatmap(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import secrets
+
 import gmpy2
 import numpy as np
 import phe
@@ -32,9 +34,12 @@ def test_the_key_holder_encrypts_alike(insecure_test_key: PrivateKey) -> None:
     encrypted = holder.encrypt(integers)
     assert opened(insecure_test_key, encrypted) == integers
     assert len(set(holder.encrypt([5] * 40).integers())) == 40
-    # h^r with the same r as an encryptor without the factors computes it.
+    private_key, n = insecure_test_key.phe, insecure_test_key.public_key.n
+    assert [private_key.raw_decrypt(int(c)) for c in encrypted.integers()] == [
+        integer % n for integer in integers
+    ]
+    # n-th residues, as an encryptor without the factors makes them.
     n_squared = insecure_test_key.public_key.n_squared
-    n = insecure_test_key.public_key.n
     hiding = [
         value * gmpy2.invert(1 + integer * n, n_squared) % n_squared
         for value, integer in zip(encrypted.integers(), integers, strict=True)
@@ -42,6 +47,16 @@ def test_the_key_holder_encrypts_alike(insecure_test_key: PrivateKey) -> None:
     assert all(value != 1 for value in hiding)
     order = (insecure_test_key.p - 1) * (insecure_test_key.q - 1) // 2
     assert {gmpy2.powmod(value, order, n_squared) for value in hiding} == {1}
+
+
+def test_the_key_holder_hides_by_the_powers_that_others_use(insecure_test_key: PrivateKey) -> None:
+    holder, others = KeyHolderEncryptor(insecure_test_key), Encryptor(insecure_test_key.public_key)
+    others._h = holder._h
+    exponents = secrets.token_bytes(32 * 5) + bytes(32) + b"\xff" * 32
+    ring = insecure_test_key.public_key.ring
+    hiding = ring.integers(holder._hiding(exponents))
+    assert hiding == ring.integers(others._hiding(exponents))
+    assert hiding[5] == 1
 
 
 def opened(key: PrivateKey, encrypted: EncryptedVector) -> list[int]:

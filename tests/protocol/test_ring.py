@@ -124,6 +124,17 @@ def test_powers_and_indicators_are_shared_over_cores(
             assert results() == alone
 
 
+def test_fixed_base_powers_do_not_depend_on_the_size_of_the_table(any_ring: Ring) -> None:
+    exponents = secrets.token_bytes(16 * 11)
+    expected = [
+        pow(3, int.from_bytes(exponents[start : start + 16], "little"), ROOT**2)
+        for start in range(0, len(exponents), 16)
+    ]
+    for table_bytes in (1_000, 50_000):
+        powers = any_ring.fixed_base_powers(3, 128, exponents, table_bytes)
+        assert any_ring.integers(powers) == expected
+
+
 def test_empty_matrices(any_ring: Ring) -> None:
     nothing = any_ring.elements([])
     none = any_ring.column_products(nothing, np.zeros((0, 2), np.int16), 10**6)
