@@ -27,6 +27,7 @@ from parties.sources import (
     plug_in,
 )
 from protocol.errors import DataError, SettingsError
+from protocol.identity import Name
 from protocol.settings import ProtocolSettings, Settings
 
 COORDINATOR = "coordinator"
@@ -39,7 +40,6 @@ OWNERS = {  # settings of some sources alone
 }
 
 IdKindName = Literal["integer", "text"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 
 
 class FunctionCall(Settings):
