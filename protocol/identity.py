@@ -128,8 +128,12 @@ class Identity(Settings):
         for path in (private, public):
             if path.exists():
                 raise _exists(path)
-        write_new(private, f"# Private. It never leaves {self.name}.\n{_toml(self)}", mode=0o600)
-        write_new(public, _toml(self.public))
+        write_new(
+            private,
+            f"# Private. It never leaves {self.name}.\n{to_toml(self.model_dump())}",
+            mode=0o600,
+        )
+        write_new(public, to_toml(self.public.model_dump()))
         return private, public
 
 
@@ -177,7 +181,9 @@ class RosterFile(Settings):
 
     def to_toml(self) -> str:
         """Return the file's text."""
-        members = "".join(f"\n[[members]]\n{_toml(member)}" for member in self.members)
+        members = "".join(
+            f"\n[[members]]\n{to_toml(member.model_dump())}" for member in self.members
+        )
         return f'address = "{self.address}"\n{members}'
 
     @property
@@ -273,14 +279,17 @@ def _read(kind: type[F], path: Path, expected: str) -> F:
         raise SettingsError(f"{path}: {place + ': ' if place else ''}{said}") from None
 
 
-def _toml(values: Settings) -> str:
-    """Write flat settings as TOML; JSON's strings, numbers and booleans are TOML's too."""
-    return "".join(f"{key} = {_literal(value)}\n" for key, value in values if value is not None)
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Write values as TOML, leaving out None; what JSON and TOML write alike is left to JSON."""
+    return "".join(
+        f"{key} = {_literal(value)}\n" for key, value in values.items() if value is not None
+    )
 
 
 def _literal(value: Any) -> str:
-    return (
-        f"'''\n{value}'''"
-        if isinstance(value, str) and "\n" in value
-        else json.dumps(value, ensure_ascii=False)
-    )
+    if isinstance(value, Mapping):
+        inner = (f"{json.dumps(key)} = {_literal(one)}" for key, one in value.items())
+        return f"{{ {', '.join(inner)} }}"
+    if isinstance(value, str) and "\n" in value:
+        return f"'''\n{value}'''"
+    return json.dumps(value, ensure_ascii=False)

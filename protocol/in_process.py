@@ -36,7 +36,11 @@ class InProcessTransport:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[receiver] = (sender, future)
         self._refuse_hopeless_waits()
-        return await future
+        try:
+            return await future
+        finally:
+            if future.cancelled():  # whoever gave up waiting may collect it later
+                self._waiting.pop(receiver, None)
 
     async def run(
         self, roles: Mapping[str, Coroutine[Any, Any, Any]], ledgers: Mapping[str, Ledger]

@@ -84,16 +84,16 @@ class Limits:
 
 
 @functools.cache
-def _network_loop() -> asyncio.AbstractEventLoop:
+def network_loop() -> asyncio.AbstractEventLoop:
     """Start this process' network thread; gRPC wants all its objects on one event loop."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="network", daemon=True).start()
     return loop
 
 
-async def _on_network(work: Coroutine[Any, Any, Result]) -> Result:
+async def on_network(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on the network thread, wait here."""
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, _network_loop()))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, network_loop()))
 
 
 class NetworkTransport(ABC):
@@ -122,9 +122,9 @@ class NetworkTransport(ABC):
 
     async def __aenter__(self) -> Self:
         try:
-            await _on_network(self._open())
+            await on_network(self._open())
         except BaseException:
-            await _on_network(self._close())
+            await on_network(self._close())
             raise
         return self
 
@@ -135,9 +135,9 @@ class NetworkTransport(ABC):
         trace: TracebackType | None,
     ) -> None:
         try:
-            await _on_network(self._leave("" if error is None else reason_of(error)))
+            await on_network(self._leave("" if error is None else reason_of(error)))
         finally:
-            await _on_network(self._close())
+            await on_network(self._close())
 
     async def deliver(self, sender: str, receiver: str, envelope: bytes) -> None:
         """Send an envelope off; waits while the connection is behind. Raises a ProtocolError if the run has stopped."""
@@ -146,11 +146,11 @@ class NetworkTransport(ABC):
                 f"a message of {len(envelope):,} bytes is larger than message_limit = "
                 f"{self._limits.message_limit:,}; raise it everywhere"
             )
-        await _on_network(self._deliver(receiver, envelope))
+        await on_network(self._deliver(receiver, envelope))
 
     async def collect(self, receiver: str, sender: str) -> bytes:
         """Wait for the next envelope; raises PartyUnavailableError if none can come, or none does in time."""
-        return await _on_network(self._collect(sender))
+        return await on_network(self._collect(sender))
 
     @abstractmethod
     async def _open(self) -> None:

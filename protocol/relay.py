@@ -44,6 +44,7 @@ from protocol.network import (
 )
 
 _MOST_STREAMS = 8  # for each party: one, and a few that are being refused or replaced
+_STOP_SECONDS = 0.2
 
 
 @dataclass(eq=False)
@@ -127,7 +128,7 @@ class CoordinatorTransport(NetworkTransport):
         for party in self._parties.values():
             if party.absence is not None:
                 party.absence.cancel()
-        await self._server.stop(grace=None)
+        await self._server.stop(_STOP_SECONDS)
         await super()._close()
 
     def _way_to(self, receiver: str) -> tuple[Link, str]:
@@ -146,10 +147,14 @@ class CoordinatorTransport(NetworkTransport):
         party = self._parties[hello.name]
         stream = asyncio.create_task(self._stream(party, party.stream, hello, context))
         party.session, party.stream = hello.session, stream
-        await asyncio.wait({stream})
-        if party.stream is stream:
-            party.stream = None
-            await self._hung_up(hello.name, stream, context)
+        try:
+            await asyncio.wait({stream})
+        finally:  # gRPC cancels us when it notices first that the connection is gone
+            stream.cancel()
+            if party.stream is stream:
+                self._hung_up(hello.name, stream)
+        if hello.name in self._refusals:
+            await context.abort(REFUSED, self._refusals[hello.name])
 
     def _check_greeting(self, data: Any, context: Any) -> Hello:
         """Return the greeting of a party that may come in; raises RemoteProtocolError, fit for its eyes and the log."""
@@ -189,12 +194,11 @@ class CoordinatorTransport(NetworkTransport):
         await context.write(pack(Welcome(self.run, party.link.accepted)))
         await exchange(party.link, context.read, context.write, hello.accepted)
 
-    async def _hung_up(self, name: str, stream: asyncio.Task[None], context: Any) -> None:
-        error = None if stream.cancelled() else stream.exception()
+    def _hung_up(self, name: str, stream: asyncio.Task[None]) -> None:
+        self._parties[name].stream = None
+        error = stream.exception() if stream.done() and not stream.cancelled() else None
         if isinstance(error, RemoteProtocolError):
             self._refuse(name, error)
-        if name in self._refusals:
-            await context.abort(REFUSED, self._refusals[name])
         elif name not in self._ended:
             log.warning("the connection to %s dropped", name)
             self._expect(name, self._limits.absence_limit)

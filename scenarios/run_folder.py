@@ -14,7 +14,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from pydantic import ValidationError
 from parties.features import FeatureEncoder
 from parties.model import LocalModel, Optimizer
 from protocol.errors import SettingsError
-from protocol.ledger import MessageRecord
+from protocol.ledger import Ledger
 from protocol.training import TrainedHalf
 from scenarios.baselines import Comparison
 from scenarios.runner import Run
@@ -42,18 +43,28 @@ def write(run: Run, comparison: Comparison, runs: Path) -> Path:
 
 def write_whole(parent: Path, write_files: Callable[[Path], None]) -> Path:
     """Make a folder named after the time and fill it, or leave nothing; raises SettingsError if that cannot be."""
-    name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    unfinished = parent / f".{name}.unfinished"
+    folder = parent / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    with written_whole(folder) as unfinished:
+        write_files(unfinished)
+    return folder
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """Give a place to write to, which becomes ``folder`` if all goes well and vanishes if not; raises SettingsError."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         unfinished.mkdir(parents=True)
         try:
-            write_files(unfinished)
+            yield unfinished
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-        return unfinished.rename(parent / name)
+        unfinished.rename(folder)
     except OSError as error:
-        raise SettingsError(f"the folder {parent} cannot be written: {error.strerror}") from None
+        raise SettingsError(
+            f"the folder {folder.parent} cannot be written: {error.strerror}"
+        ) from None
 
 
 def check_writable(runs: Path) -> None:
@@ -64,34 +75,33 @@ def check_writable(runs: Path) -> None:
 
 
 def _write_files(run: Run, comparison: Comparison, folder: Path) -> None:
-    _write_json(folder / "settings.json", run.scenario.model_dump(mode="json"))
-    _write_json(folder / "metrics.json", metrics(run, comparison))
+    write_json(folder / "settings.json", run.scenario.model_dump(mode="json"))
+    write_json(folder / "metrics.json", metrics(run, comparison))
+    write_ledgers(folder, list(run.ledgers.values()))
+    for name, half in run.halves.items():
+        write_half(folder / "parties" / name, half)
+
+
+def write_ledgers(folder: Path, ledgers: Sequence[Ledger]) -> None:
+    """Write what was spent and what was sent, in the order of sending."""
     with (folder / "costs.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["party", "phase", "quantity", "number"])
-        for ledger in run.ledgers.values():
+        for ledger in ledgers:
             rows.writerows(ledger.rows())
-    with (folder / "transcript.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(record)) + "\n" for record in transcript(run))
-    for name, half in run.halves.items():
-        (folder / "parties" / name).mkdir(parents=True)
-        _write_json(folder / "parties" / name / "model.json", _local_model(half))
-
-
-def transcript(run: Run) -> list[MessageRecord]:
-    """Return every message of a run in the order of sending."""
-    sent: Iterable[MessageRecord] = (
-        record for ledger in run.ledgers.values() for record in ledger.sent
+    sent = sorted(
+        (record for ledger in ledgers for record in ledger.sent), key=lambda record: record.time
     )
-    return sorted(sent, key=lambda record: record.time)
+    with (folder / "transcript.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(record)) + "\n" for record in sent)
 
 
 def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
     """Return a run's results as plain JSON values."""
     split = run.label_party.trained.split
     return {
-        "scores": {name: _finite(asdict(score)) for name, score in comparison.scores.items()},
-        "rankings": {name: _finite(asdict(one)) for name, one in comparison.rankings.items()},
+        "scores": {name: finite(asdict(score)) for name, score in comparison.scores.items()},
+        "rankings": {name: finite(asdict(one)) for name, one in comparison.rankings.items()},
         "weight_distance_to_pooled": comparison.weight_distance,
         "history": [asdict(epoch) for epoch in run.label_party.trained.history],
         "rows": {
@@ -137,9 +147,9 @@ def read_settings(folder: Path) -> Scenario:
         ) from None
 
 
-def read_half(folder: Path, party: str) -> SavedHalf:
-    """Return a party's trained half; raises SettingsError if its file is missing or damaged."""
-    path = folder / "parties" / party / "model.json"
+def read_half(folder: Path) -> SavedHalf:
+    """Return the trained half in a party's own folder; raises SettingsError if its file is missing or damaged."""
+    path = folder / "model.json"
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         columns = [np.array(saved["weights"])[:, None], np.array(saved["factors"])]
@@ -152,13 +162,15 @@ def read_half(folder: Path, party: str) -> SavedHalf:
     return SavedHalf(encoder, LocalModel(parameters, bias, np.zeros_like(parameters), unused))
 
 
-def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
+def finite(numbers: dict[str, float]) -> dict[str, float | None]:
     """Write what is undefined, such as an AUC of one class, as null: JSON has no NaN."""
     return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 
-def _local_model(half: TrainedHalf) -> dict[str, Any]:
-    return {
+def write_half(folder: Path, half: TrainedHalf) -> None:
+    """Write a party's trained half, ``model.json``, to its own folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    local_model = {
         "version": 1,
         "columns": list(half.encoder.column_names),
         "weights": half.model.weights.tolist(),
@@ -166,7 +178,9 @@ def _local_model(half: TrainedHalf) -> dict[str, Any]:
         "bias": half.model.bias,
         "preprocessing": half.encoder.to_json(),
     }
+    write_json(folder / "model.json", local_model)
 
 
-def _write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
+    """Write plain values as JSON."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -23,7 +23,7 @@ from protocol.forward import Bounds
 from protocol.guards import Guard
 from protocol.in_process import InProcessTransport
 from protocol.ledger import Ledger
-from protocol.messages import FloatArray, Message, Role
+from protocol.messages import FloatArray, IntArray, Message, Role
 from protocol.paillier import PrivateKey, check_key_bits
 from protocol.scoring import (
     PairScores,
@@ -123,18 +123,29 @@ def load_datasets(scenario: Scenario) -> dict[str, PartyDataset]:
 
     Raises DataError, SettingsError or GuardError.
     """
-    if scenario.training.disclosure != "none":
-        encryption = scenario.encryption
-        check_key_bits(encryption.key_bits, insecure_key=encryption.insecure_key)
+    check_settings(scenario, len(scenario.parties))
     datasets = {party.name: scenario.dataset(party) for party in scenario.parties}
-    shared = scenario.training.disclosure == "shared"
-    for party in scenario.parties if shared else scenario.feature_parties:
-        Guard(party.name, scenario.training).check_table(datasets[party.name])
-    if shared:
-        Series.fit(Bounds.of(scenario, len(scenario.parties)).joint)
-    if scenario.ranking.k or scenario.negatives.per_positive:
-        Catalogue.check(datasets[scenario.label_party.name])
+    for party in scenario.parties:
+        check_table(scenario, datasets[party.name])
     return datasets
+
+
+def check_settings(settings: ProtocolSettings, n_data_parties: int) -> None:
+    """Refuse a key that is too small, or bounds that no series fits; raises SettingsError or GuardError."""
+    if settings.training.disclosure != "none":
+        encryption = settings.encryption
+        check_key_bits(encryption.key_bits, insecure_key=encryption.insecure_key)
+    if settings.training.disclosure == "shared":
+        Series.fit(Bounds.of(settings, n_data_parties).joint)
+
+
+def check_table(settings: ProtocolSettings, dataset: PartyDataset) -> None:
+    """Refuse what one party can see alone that cannot go well; raises DataError or GuardError."""
+    leads = dataset.label is not None
+    if not leads or settings.training.disclosure == "shared":
+        Guard(dataset.party, settings.training).check_table(dataset)
+    if leads and (settings.ranking.k or settings.negatives.per_positive):
+        Catalogue.check(dataset)
 
 
 def run(
@@ -228,6 +239,17 @@ async def label_party(
     samples = draw_samples(dataset, positions, channel.roster, settings)
     with channel.ledger.during("training"):
         trained = await train_label_party(channel, settings, samples, progress)
+    return await score_test_rows(channel, settings, dataset, positions, trained)
+
+
+async def score_test_rows(
+    channel: Channel,
+    settings: ProtocolSettings,
+    dataset: PartyDataset,
+    positions: Mapping[str, IntArray],
+    trained: TrainedLabelParty,
+) -> LabelPartyResult:
+    """Play the label party when training is over: ask for the test rows, and for all pairs if lists are judged."""
     model, matrix = trained.model, trained.matrix
     with channel.ledger.during("scoring"):
         logits = await request_logits(channel, settings, model, matrix, trained.split.test)
@@ -250,11 +272,18 @@ async def feature_party(
         aligned = await align_feature_party(channel, settings.alignment, dataset)
     with channel.ledger.during("training"):
         trained = await train_feature_party(channel, settings, dataset, aligned)
+    await answer_test_rows(channel, settings, trained)
+    return trained
+
+
+async def answer_test_rows(
+    channel: Channel, settings: ProtocolSettings, trained: TrainedFeatureParty
+) -> None:
+    """Play a feature party when training is over."""
     with channel.ledger.during("scoring"):
         scorer = Scorer(channel, settings, trained.model, trained.matrix)
         for _ in range(scorings(settings)):
             await scorer.answer()
-    return trained
 
 
 def scorings(settings: ProtocolSettings) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -40,6 +40,8 @@ OWNERS = {  # settings of some sources alone
 }
 
 IdKindName = Literal["integer", "text"]
+
+S = TypeVar("S", bound=Settings)
 
 
 class FunctionCall(Settings):
@@ -196,6 +198,32 @@ class PartySettings(Settings):
         call = FunctionCall(function=self.function or "", arguments=arguments)
         return CallableSource(lambda: call(self.name), call.function)
 
+    def dataset(self, folder: Path) -> PartyDataset:
+        """Read and check the table, relative to ``folder``; raises DataError or SettingsError."""
+        declared: dict[str, Any] = {
+            "ids": self.columns_by_entity,
+            "label": self.label,
+            "columns": self.columns,
+            "ignore": self.ignore,
+            "numeric": self.numeric,
+            "categorical": self.categorical,
+            "boolean": self.boolean,
+            "multi_valued": self.multi_valued,
+            "datetime": self.datetime,
+            "options": self.options,
+            "id_features": self.id_features,
+            "id_kinds": self.kinds_by_entity,
+            "time": self.time,
+            "title": self.title,
+            "threshold": self.threshold,
+            "rating_range": self.rating_range and tuple(self.rating_range),
+        }
+        try:
+            source = self.open_source(folder)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
+        return PartyDataset.from_source(self.name, source, **declared)
+
 
 class Scenario(ProtocolSettings):
     """A whole set-up; ``folder`` is where relative paths start.
@@ -237,29 +265,7 @@ class Scenario(ProtocolSettings):
 
     def dataset(self, party: PartySettings) -> PartyDataset:
         """Read and check one party's table; raises DataError or SettingsError."""
-        declared: dict[str, Any] = {
-            "ids": party.columns_by_entity,
-            "label": party.label,
-            "columns": party.columns,
-            "ignore": party.ignore,
-            "numeric": party.numeric,
-            "categorical": party.categorical,
-            "boolean": party.boolean,
-            "multi_valued": party.multi_valued,
-            "datetime": party.datetime,
-            "options": party.options,
-            "id_features": party.id_features,
-            "id_kinds": party.kinds_by_entity,
-            "time": party.time,
-            "title": party.title,
-            "threshold": party.threshold,
-            "rating_range": party.rating_range and tuple(party.rating_range),
-        }
-        try:
-            source = party.open_source(self.folder)
-        except DataError as error:
-            raise DataError(f"{party.name}: {error}") from None
-        return PartyDataset.from_source(party.name, source, **declared)
+        return party.dataset(self.folder)
 
 
 def catalog() -> list[Scenario]:
@@ -292,8 +298,13 @@ def load(
         for party in data.get("parties", []):
             if "function" in party:
                 party.setdefault("arguments", {})["path"] = data_path
+    return validated(Scenario, {"name": name, **data, "folder": folder}, source)
+
+
+def validated(kind: type[S], data: dict[str, Any], source: str) -> S:
+    """Return checked settings; raises SettingsError with a line for each problem, naming their ``source``."""
     try:
-        return Scenario.model_validate({"name": name, **data, "folder": folder})
+        return kind.model_validate(data)
     except ValidationError as error:
         lines = [_explain(dict(problem), data) for problem in error.errors()]
         raise SettingsError("\n".join(f"{source}: {line}" for line in lines)) from None

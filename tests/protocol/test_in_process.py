@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import secrets
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import pytest
+from contracts import NAMES, Alter, Altering, End, Play, TransportContract, idle, unaltered
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from protocol.errors import DeadlockError, PartyUnavailableError
+from protocol.channel import Channel, Member, Roster
+from protocol.errors import DeadlockError
 from protocol.in_process import InProcessTransport
 from protocol.ledger import Ledger
+from protocol.messages import Role
+
+ROLES = (Role.COORDINATOR, Role.LABEL, Role.FEATURE, Role.FEATURE)
 
 
 def run(
@@ -17,29 +24,23 @@ def run(
     return asyncio.run(transport.run(roles, {name: Ledger(name) for name in roles}))
 
 
-def test_envelopes_of_a_pair_arrive_in_order() -> None:
-    transport = InProcessTransport()
-
-    async def talker() -> None:
-        for word in (b"one", b"two", b"three"):
-            await transport.deliver("a", "b", word)
-
-    async def listener() -> list[bytes]:
-        return [await transport.collect("b", "a") for _ in range(3)]
-
-    assert run(transport, {"b": listener(), "a": talker()})["b"] == [b"one", b"two", b"three"]
-
-
-def test_a_wait_for_one_party_is_not_ended_by_another() -> None:
-    transport = InProcessTransport()
-
-    async def say(name: str) -> None:
-        await transport.deliver(name, "c", name.encode())
-
-    async def listener() -> list[bytes]:
-        return [await transport.collect("c", "b"), await transport.collect("c", "a")]
-
-    assert run(transport, {"c": listener(), "a": say("a"), "b": say("b")})["c"] == [b"b", b"a"]
+class TestInProcess(TransportContract):
+    def run(self, plays: Mapping[str, Play], alter: Alter = unaltered) -> dict[str, Any]:
+        transport = InProcessTransport()
+        altering = Altering(transport, alter)
+        keys = {name: X25519PrivateKey.generate() for name in NAMES}
+        members = {
+            name: Member(name, role, keys[name].public_key().public_bytes_raw())
+            for name, role in zip(NAMES, ROLES, strict=True)
+        }
+        roster = Roster(secrets.token_bytes(16), members)
+        roles = {
+            name: plays.get(name, idle)(
+                End(name, altering, Channel(name, roster, altering, Ledger(name), keys[name]))
+            )
+            for name in NAMES
+        }
+        return run(transport, roles)
 
 
 def test_waiting_in_a_circle_is_a_deadlock_that_names_it() -> None:
@@ -47,34 +48,3 @@ def test_waiting_in_a_circle_is_a_deadlock_that_names_it() -> None:
     roles = {name: transport.collect(name, other) for name, other in (("a", "b"), ("b", "a"))}
     with pytest.raises(DeadlockError, match="a for b, b for a"):
         run(transport, roles)
-
-
-def test_waiting_for_a_party_that_has_ended_is_an_error() -> None:
-    transport = InProcessTransport()
-
-    async def leaves() -> None:
-        return
-
-    for order in (["a", "b"], ["b", "a"]):
-        roles = {"a": leaves(), "b": transport.collect("b", "a")}
-        with pytest.raises((PartyUnavailableError, DeadlockError), match="b"):
-            run(transport, {name: roles[name] for name in order})
-
-
-def test_the_first_error_ends_every_role() -> None:
-    transport = InProcessTransport()
-    ended = []
-
-    async def fails() -> None:
-        await asyncio.sleep(0)
-        raise RuntimeError("broken")
-
-    async def waits() -> None:
-        try:
-            await transport.collect("b", "a")
-        finally:
-            ended.append("b")
-
-    with pytest.raises(RuntimeError, match="broken"):
-        run(transport, {"b": waits(), "a": fails()})
-    assert ended == ["b"]

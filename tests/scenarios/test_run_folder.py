@@ -74,7 +74,7 @@ def test_nothing_is_left_half_written(
             raise OSError(28, "No space left on device")
         path.write_text("{}", encoding="utf-8")
 
-    monkeypatch.setattr(run_folder, "_write_json", full_disk)
+    monkeypatch.setattr(run_folder, "write_json", full_disk)
     with pytest.raises(SettingsError, match="cannot be written: No space left"):
         run_folder.write(run, comparison, tmp_path)
     assert list((tmp_path / "three").iterdir()) == []
