@@ -38,6 +38,9 @@ from protocol.messages import (
 
 PROTOCOL_VERSION = 1
 
+# No message has more fields, no field more parts.
+_MOST_ENTRIES = 16
+
 M = TypeVar("M", bound=Message)
 
 
@@ -172,7 +175,7 @@ class Channel:
         envelope = await self._transport.collect(self.name, sender)
         sequence = self._received[sender]
         self._received[sender] += 1
-        header, body = _split(envelope, sender)
+        header, body = split(envelope, sender)
         if header != self._header(sender, self.name, kind.__name__, sequence):
             raise RemoteProtocolError(
                 f"{sender} was expected to send {kind.__name__} as message {sequence} of this run to {self.name}, "
@@ -238,10 +241,7 @@ def encode(message: Message) -> bytes:
 def decode(kind: type[M], body: bytes) -> M:
     """Read a message back; raises RemoteProtocolError for anything but the declared fields and types."""
     hints = _field_types(kind)
-    try:
-        values = msgpack.unpackb(body, max_str_len=1024)
-    except (ValueError, msgpack.UnpackException):
-        values = None
+    values = unpack(body)
     if not isinstance(values, list) or len(values) != len(hints):
         raise _malformed(kind.__name__)
     return kind(
@@ -250,6 +250,20 @@ def decode(kind: type[M], body: bytes) -> M:
             for value, hint in zip(values, hints.values(), strict=True)
         )
     )
+
+
+def unpack(data: bytes) -> Any:
+    """Read hostile bytes; None for what nobody here writes.
+
+    An array announces its length before its entries come, and nests: without a bound on both, kilobytes could
+    ask for gigabytes.
+    """
+    try:
+        return msgpack.unpackb(
+            data, max_array_len=_MOST_ENTRIES, max_map_len=0, max_ext_len=0, max_str_len=1024
+        )
+    except (ValueError, msgpack.UnpackException):
+        return None
 
 
 def ciphertexts(message: Message) -> int:
@@ -330,23 +344,16 @@ def _nonce(sequence: int) -> bytes:
     return sequence.to_bytes(12, "little")
 
 
-def _split(envelope: bytes, sender: str) -> tuple[bytes, bytes]:
-    try:
-        parts = msgpack.unpackb(envelope)
-    except (ValueError, msgpack.UnpackException):
-        parts = None
-    match parts:
+def split(envelope: bytes, sender: str) -> tuple[bytes, bytes]:
+    """Return an envelope's header and body; raises RemoteProtocolError if it has none."""
+    match unpack(envelope):
         case [bytes(header), bytes(body)]:
             return header, body
     raise RemoteProtocolError(f"{sender} sent bytes that are not an envelope")
 
 
 def _describe(header: bytes) -> str:
-    try:
-        parts = msgpack.unpackb(header)
-    except (ValueError, msgpack.UnpackException):
-        parts = None
-    match parts:
+    match unpack(header):
         case [int(version), bytes(), str(), str(), str(kind), int(sequence)]:
             if version != PROTOCOL_VERSION:
                 return f"a message of protocol version {version}; all parties need one version"

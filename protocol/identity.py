@@ -33,7 +33,8 @@ from protocol.settings import ProtocolSettings, Settings
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-# Every certificate is issued to this host name: which machine a party runs on is nobody's business.
+# Every certificate is good for this host name: on which machine a party runs is its own business. TLS finds
+# certificates by their subject, so each has one of its own.
 HOST = "colonnade"
 _VALID_FOR = timedelta(days=3650)
 # What each machine may set for itself; everything else must be the same everywhere.
@@ -58,6 +59,11 @@ class PublicIdentity(Settings):
             raise ValueError("expected a certificate in PEM") from None
         return certificate
 
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the certificate, in hexadecimal."""
+        return fingerprint(self.certificate.encode()).hex()
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read ``NAME.public.toml``; raises SettingsError."""
@@ -76,7 +82,7 @@ class Identity(Settings):
     def generate(cls, name: str) -> Self:
         """Draw fresh keys; raises SettingsError for a bad name."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name or HOST)])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, secrets.token_hex(16))])
         now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
@@ -168,6 +174,7 @@ class RosterFile(Settings):
             "name": [member.name for member in self.members],
             "seal key": [member.seal_key for member in self.members],
             "certificate": [fingerprint(member.certificate.encode()) for member in self.members],
+            "certificate subject": [_subject(member.certificate) for member in self.members],
         }
         for kind, values in distinct.items():
             if len(set(values)) < len(values):
@@ -240,6 +247,10 @@ class RosterFile(Settings):
 def fingerprint(certificate: bytes) -> bytes:
     """Return the SHA-256 of a PEM certificate's contents; raises ValueError if it is none."""
     return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256())
+
+
+def _subject(certificate: str) -> x509.Name:
+    return x509.load_pem_x509_certificate(certificate.encode()).subject
 
 
 def write_new(path: Path, text: str, *, mode: int = 0o644) -> None:

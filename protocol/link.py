@@ -16,7 +16,7 @@ from typing import Any
 
 import msgpack
 
-from protocol import errors
+from protocol import channel, errors
 from protocol.channel import PROTOCOL_VERSION
 from protocol.errors import ColonnadeError, RemoteProtocolError
 
@@ -82,7 +82,6 @@ class Ended:
 Frame = Hello | Welcome | Acknowledgement | Chunk | Ended
 
 _KINDS: tuple[type[Any], ...] = (Hello, Welcome, Acknowledgement, Chunk, Ended)
-_MOST_FIELDS = 7
 
 
 def pack(frame: Frame) -> bytes:
@@ -98,14 +97,8 @@ def pack(frame: Frame) -> bytes:
 
 def unpack(data: bytes) -> Frame:
     """Read a frame; raises RemoteProtocolError for anything but the declared fields and types."""
-    try:
-        parts = msgpack.unpackb(
-            data, max_array_len=_MOST_FIELDS, max_map_len=0, max_ext_len=0, max_str_len=64
-        )
-    except (ValueError, msgpack.UnpackException):
-        parts = None
     # A number on the wire is a count of bytes or frames: none reaches 2**48.
-    match parts:
+    match channel.unpack(data):
         case [0, int(version), *_] if version != PROTOCOL_VERSION:
             raise RemoteProtocolError(
                 f"protocol version {PROTOCOL_VERSION} is spoken here, {version} came; install one version everywhere"

@@ -24,7 +24,8 @@ from rich.table import Table
 
 from protocol.errors import ColonnadeError, SettingsError
 from protocol.native import choose_path
-from scenarios import align, baselines, movielens, run_folder, runner
+from scenarios import align, baselines, deploy, movielens, run_folder, runner
+from scenarios import processes as in_processes
 from scenarios.check import check
 from scenarios.evaluation import Ranking
 from scenarios.recommend import recommend
@@ -51,6 +52,10 @@ class _Commands(click.Group):
 @click.version_option(package_name="colonnade")
 def main() -> None:
     """Train one model over columns that several organisations hold, without pooling them."""
+
+
+for command in deploy.COMMANDS:
+    main.add_command(command)
 
 
 @main.command("scenarios")
@@ -145,8 +150,14 @@ def check_scenario(
 @click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Where run folders go."
 )
+@click.option("--processes", is_flag=True, help="Start every party as a process of its own.")
 def run_scenario(
-    scenario: str, changes: tuple[str, ...], seed: int | None, path: str | None, runs: Path
+    scenario: str,
+    changes: tuple[str, ...],
+    seed: int | None,
+    path: str | None,
+    runs: Path,
+    processes: bool,
 ) -> None:
     """Run SCENARIO: a name from the catalogue, or the path of a scenario.toml."""
     settings = load(scenario, changes, seed, path)
@@ -155,13 +166,20 @@ def run_scenario(
     console.print(f"[bold]{settings.title or settings.name}[/bold]")
     with _progress(console) as bar:
         task = bar.add_task("aligning", total=None)
-        finished = runner.run(
-            settings,
-            lambda done, total: bar.update(
-                task, completed=done, total=total, description="training"
-            ),
-            aligning=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description="training")
+
+        if processes:
+            finished = in_processes.run(
+                settings, progress, lambda line: console.print(line, markup=False)
+            )
+        else:
+            finished = runner.run(
+                settings,
+                progress,
+                aligning=lambda done, total: bar.update(task, completed=done, total=total),
+            )
         bar.update(task, total=bar.tasks[0].completed, description="trained")
     comparison = baselines.compare(finished)
     folder = run_folder.write(finished, comparison, runs)

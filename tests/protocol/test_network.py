@@ -203,7 +203,8 @@ def test_who_breaks_the_protocol_has_left_the_run(
         run = [star.play(name, play) for name, play in plays.items()]
         data = frame if isinstance(frame, bytes) else pack(frame)
         broken = on_network(intruder(star, hello("bank"), data))
-        *outcomes, (code, details) = await asyncio.gather(*run, broken, return_exceptions=True)
+        ended: list[Any] = await asyncio.gather(*run, broken, return_exceptions=True)
+        *outcomes, (code, details) = ended
         assert code is grpc.StatusCode.FAILED_PRECONDITION
         assert words in details
         return outcomes
@@ -342,7 +343,8 @@ def test_cut_connections_lose_and_repeat_nothing(star: Star, cut_after: int) -> 
 
     async def asks(end: End) -> list[bytes]:
         await says("bank", *envelopes)(end)
-        return await hears(*["bank"] * len(envelopes))(end)
+        heard: list[bytes] = await hears(*["bank"] * len(envelopes))(end)
+        return heard
 
     async def talk() -> dict[str, Any]:
         proxy = Proxy(star.listen)

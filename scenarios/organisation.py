@@ -1,0 +1,229 @@
+"""One organisation's part of a run on the network: its configuration, its role, what it keeps.
+
+Two files are the same everywhere: the settings (a scenario without parties) and the roster. A
+configuration names them beside what is this organisation's alone: its key file, its table, where
+its results go.
+
+results/<run>/          the run's id, the same at every organisation
+    settings.json       the settings all agreed on
+    model.json          a data party's own weights and preprocessing
+    metrics.json        the label party's scores and course of training; what was opened to a feature party
+    costs.csv, transcript.jsonl    what this party spent and sent
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tomllib
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from joblib import parallel_config
+from pydantic import Field
+
+from parties.catalogue import USER
+from parties.dataset import PartyDataset
+from protocol.channel import Channel
+from protocol.errors import SettingsError
+from protocol.identity import Identity, Name, RosterFile
+from protocol.ledger import Ledger, metered
+from protocol.network import Limits, NetworkTransport, PartyTransport
+from protocol.relay import CoordinatorTransport
+from protocol.settings import Positive, ProtocolSettings, Settings
+from protocol.training import Progress, TrainedFeatureParty
+from scenarios import run_folder, runner
+from scenarios.evaluation import Score
+from scenarios.scenario import PartySettings, validated
+
+Say = Callable[[str], None]
+Play = Callable[[Channel, Path], Coroutine[Any, Any, None]]
+
+
+class Agreement(ProtocolSettings):
+    """The settings that everyone has agreed on, under a name."""
+
+    name: Name = "run"
+    title: str = ""
+
+
+class Configuration(Settings):
+    """What one organisation's file says; paths are relative to it.
+
+    ``data`` says where a data party's table comes from, as in a scenario's ``[[parties]]``; name, role and what it
+    joins on are the roster's. ``listen`` is the coordinator's own address where the roster's is not on its machine.
+    """
+
+    key: str
+    roster: str
+    settings: str
+    results: str = "runs"
+    listen: str | None = None
+    time_limit: Positive = Limits.time_limit
+    absence_limit: Positive = Limits.absence_limit
+    message_limit: Annotated[int, Field(ge=1 << 20)] = Limits.message_limit
+    data: dict[str, Any] = Field(default={})
+
+    @property
+    def limits(self) -> Limits:
+        """How long and how much."""
+        return Limits(self.time_limit, self.absence_limit, self.message_limit)
+
+
+@dataclass(frozen=True)
+class Organisation:
+    """An organisation that is ready to take part."""
+
+    identity: Identity
+    roster: RosterFile
+    agreement: Agreement
+    configuration: Configuration
+    folder: Path
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a configuration and the three files it names; raises SettingsError."""
+        configuration = validated(Configuration, _read_toml(path), str(path))
+        folder = path.parent
+        settings = folder / configuration.settings
+        agreement = validated(
+            Agreement, {"name": settings.stem, **_read_toml(settings)}, str(settings)
+        )
+        identity = Identity.read(folder / configuration.key)
+        roster = RosterFile.read(folder / configuration.roster)
+        roster.check_own(identity)
+        run_folder.check_writable(folder / configuration.results)
+        runner.check_encryption(agreement)
+        return cls(identity, roster, agreement, configuration, folder)
+
+    @property
+    def role(self) -> str:
+        """The role that the roster gives this organisation."""
+        return self.roster.entries[self.identity.name].role
+
+    def coordinate(self, say: Say) -> None:
+        """Play the coordinator from beginning to end."""
+        if self.role != "coordinator":
+            raise SettingsError(
+                f"{self.identity.name} is a {self.role} party in the roster; start it with 'colonnade party'"
+            )
+        if self.configuration.data:
+            raise SettingsError("a coordinator holds no data; take [data] out of its configuration")
+        transport = CoordinatorTransport(
+            self.identity,
+            self.roster,
+            self.roster.agreement(self.agreement),
+            self.configuration.limits,
+            self.configuration.listen,
+        )
+
+        async def play(channel: Channel, folder: Path) -> None:
+            shared = await runner.coordinator(channel, self.agreement)
+            run_folder.write_json(
+                folder / "metrics.json",
+                {"shared": dict(shared), "peak_memory_bytes": runner.peak_memory()},
+            )
+
+        say(
+            f"{self.identity.name}: listening at {self.configuration.listen or self.roster.address}"
+        )
+        self._run(transport, play, say)
+
+    def take_part(self, say: Say, progress: Progress) -> None:
+        """Play a data party from beginning to end; raises DataError or GuardError before anything is sent."""
+        if self.role == "coordinator":
+            raise SettingsError(
+                f"{self.identity.name} is the coordinator in the roster; start it with 'colonnade coordinator'"
+            )
+        dataset = self.table()
+        runner.check_table(self.agreement, dataset)
+        transport = PartyTransport(
+            self.identity,
+            self.roster,
+            self.roster.agreement(self.agreement),
+            self.configuration.limits,
+        )
+
+        async def lead(channel: Channel, folder: Path) -> None:
+            result = await runner.label_party(channel, self.agreement, dataset, progress)
+            run_folder.write_half(folder, result.trained)
+            run_folder.write_json(folder / "metrics.json", label_metrics(result))
+
+        async def follow(channel: Channel, folder: Path) -> None:
+            trained = await runner.feature_party(channel, self.agreement, dataset)
+            run_folder.write_half(folder, trained)
+            run_folder.write_json(folder / "metrics.json", feature_metrics(trained))
+
+        say(f"{self.identity.name}: dialling {self.roster.address}")
+        self._run(transport, lead if self.role == "label" else follow, say)
+
+    def table(self) -> PartyDataset:
+        """Read the own table; raises SettingsError or DataError."""
+        entry, data = self.roster.entries[self.identity.name], self.configuration.data
+        agreed = {"name": entry.name, "role": entry.role}
+        if entry.entity is not None:
+            missing = "drop" if entry.required else "neutral"
+            agreed |= {"entity": entry.entity, "missing": missing}
+        if twice := sorted(agreed.keys() & data.keys()):
+            raise SettingsError(f"data.{twice[0]} is the roster's to say; take it out of [data]")
+        return validated(PartySettings, {**agreed, **data}, "[data]").dataset(self.folder)
+
+    def _run(self, transport: NetworkTransport, play: Play, say: Say) -> None:
+        with parallel_config(n_jobs=self.agreement.encryption.n_jobs):
+            asyncio.run(self._connected(transport, play, say))
+
+    async def _connected(self, transport: NetworkTransport, play: Play, say: Say) -> None:
+        """Connect, play, and keep the results before the others are told that this party has ended."""
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        name = self.identity.name
+        async with transport:
+            say(f"{name}: connected, run {transport.run.hex()}")
+            roster = self.roster.for_run(transport.run)
+            ledger = Ledger(name)
+            channel = Channel(name, roster, transport, ledger, self.identity.sealing)
+            results = self.folder / self.configuration.results / transport.run.hex()
+            with run_folder.written_whole(results) as folder:
+                await metered(play(channel, folder), ledger)
+                run_folder.write_json(folder / "settings.json", self.agreement.model_dump())
+                run_folder.write_ledgers(folder, [ledger])
+            say(f"{name}: done, results in {results}")
+
+
+def label_metrics(result: runner.LabelPartyResult) -> dict[str, Any]:
+    """Return what the label party can say of a run: scores of its own test rows, the course of training."""
+    trained = result.trained
+    test = trained.split.test.samples
+    users = trained.samples.dataset.ids.get(USER)
+    score = Score.of(
+        result.test_logits, trained.labels[test], None if users is None else users[test]
+    )
+    return {
+        "test": run_folder.finite(asdict(score)),
+        "history": [asdict(epoch) for epoch in trained.history],
+        "latent_products_clipped": trained.clipped,
+        "peak_memory_bytes": runner.peak_memory(),
+    }
+
+
+def feature_metrics(trained: TrainedFeatureParty) -> dict[str, Any]:
+    """Return what a feature party can say of a run: what was opened to it."""
+    return {
+        "entries_opened": trained.opened,
+        "entries_withheld": trained.withheld,
+        "cells_clipped": trained.matrix.clipped,
+        "warnings": list(trained.warnings),
+        "peak_memory_bytes": runner.peak_memory(),
+    }
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{path} cannot be read; expected a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from None

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from protocol.errors import PartyUnavailableError, SettingsError
+from scenarios import baselines, processes, runner
+from scenarios.cli import main
+from scenarios.runner import Run
+from scenarios.scenario import Scenario
+
+LoadScenario = Callable[..., Scenario]
+
+
+def weights(run: Run) -> list[bytes]:
+    halves = [run.label_party.trained, *run.feature_parties.values()]
+    return [half.model.parameters.tobytes() for half in halves]
+
+
+@pytest.mark.parametrize("disclosure", ["open", "none"])
+def test_processes_end_with_the_weights_of_one_process(
+    disclosure: str, load_scenario: LoadScenario
+) -> None:
+    scenario = load_scenario(f"disclosure={disclosure}", "epochs=2", "n_jobs=1")
+    heard: list[tuple[int, int]] = []
+    apart = processes.run(scenario, lambda *done: heard.append(done))
+    together = runner.run(scenario)
+    assert weights(apart) == weights(together)
+    assert apart.label_party.trained.model.bias == together.label_party.trained.model.bias
+    np.testing.assert_array_equal(apart.label_party.test_logits, together.label_party.test_logits)
+    assert baselines.compare(apart).scores == baselines.compare(together).scores
+    assert apart.shared == together.shared
+    assert apart.warnings == together.warnings
+    assert heard[-1] == (4, 4)
+    assert sum(epoch.best for epoch in apart.label_party.trained.history) >= 1
+    for name, ledger in together.ledgers.items():
+        kinds = [(one.receiver, one.kind, one.size) for one in apart.ledgers[name].sent]
+        assert kinds == [(one.receiver, one.kind, one.size) for one in ledger.sent]
+        assert apart.ledgers[name].counts == ledger.counts
+    for name, party in together.feature_parties.items():
+        other = apart.feature_parties[name]
+        assert (other.opened, other.withheld) == (party.opened, party.withheld)
+        assert other.matrix.clipped == party.matrix.clipped
+
+
+def test_a_party_that_stops_is_named(load_scenario: LoadScenario, tmp_path: Path) -> None:
+    scenario = load_scenario("parties.telco.id=user", "epochs=1")
+    folder = tmp_path / "deployed"
+    folder.mkdir()
+    configurations = processes.prepare(scenario, folder)
+    telco = scenario.folder / "telco.csv"
+    text = (
+        telco.read_text(encoding="utf-8").replace("user", "nobody").replace("nobody,", "user,", 1)
+    )
+    telco.write_text(text, encoding="utf-8")
+    with pytest.raises(PartyUnavailableError, match=r"\w+ stopped: \w+ shares no 'user'"):
+        asyncio.run(
+            processes.supervise(
+                configurations, processes.COLONNADE, lambda *_: None, lambda _: None
+            )
+        )
+
+
+def test_what_can_be_refused_is_refused_before_any_process(
+    load_scenario: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "prepare", lambda *_: pytest.fail("a process was prepared"))
+    with pytest.raises(SettingsError, match="key_bits is 77"):
+        processes.run(load_scenario("key_bits=77"))
+
+
+def test_the_command_ends_with_the_same_table(scenario_file: Path, tmp_path: Path) -> None:
+    runs = ["--runs", str(tmp_path / "runs"), "--set", "epochs=1"]
+    result = CliRunner().invoke(main, ["run", str(scenario_file), "--processes", *runs])
+    assert result.exit_code == 0, result.output
+    for words in ("joint, federated", "pooled plaintext", "bank: connected", "1 epoch of"):
+        assert words in result.output
