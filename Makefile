@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-paths test-postgres check check-native bench bench-alignment clean
+.PHONY: demo test test-paths test-postgres check check-native bench bench-alignment bench-network
+.PHONY: fuzz faults try-deploy clean
 
 demo: .venv/installed
 	$(BIN)/colonnade run
@@ -39,6 +40,25 @@ bench: .venv/installed
 # Both methods at the sizes they are promised for: a few minutes.
 bench-alignment: .venv/installed-dev
 	$(BIN)/python -m scenarios.bench_alignment
+
+# What gRPC between processes costs against one process.
+bench-network: .venv/installed
+	$(BIN)/python -m scenarios.bench_network
+
+# Hostile bytes for every reader: hypothesis and random mutations, then guided by coverage where atheris installs.
+fuzz: .venv/installed-dev
+	PYTHONPATH=. $(BIN)/python tests/fuzz/codec.py 1000000
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' \
+		&& PYTHONPATH=. $(BIN)/python tests/fuzz/codec.py --atheris 1000000 \
+		|| echo "atheris cannot be installed here"
+
+# SIGKILL for every party before each of its messages.
+faults: .venv/installed-dev
+	PYTHONPATH=. $(BIN)/python tests/faults/inject.py $(EVERY)
+
+# docs/deploy.md on three network namespaces; needs root.
+try-deploy: .venv/installed
+	BIN=$(BIN) tests/network_namespaces.sh
 
 .venv/installed: pyproject.toml setup.py $(wildcard protocol/native/*)
 	$(PYTHON) -m venv .venv
