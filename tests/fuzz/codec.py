@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from protocol.channel import decode, encode, split, unpack
 from protocol.errors import RemoteProtocolError
-from protocol.link import Chunk, Ended, Hello, Mailbox, Welcome, cut, pack
+from protocol.link import Chunk, Ended, Frame, Hello, Mailbox, Welcome, cut, pack
 from protocol.link import unpack as unpack_frame
 from protocol.messages import (
     MESSAGES,
@@ -74,7 +74,8 @@ def seeds() -> list[bytes]:
     found = [bytes([4 * KINDS.index(type(message))]) + encode(message) for message in true]
     chunks = list(cut(bytes(100), "bank"))
     hello = Hello(1, "bank", bytes(32), bytes(16), b"", 0)
-    frames = [pack(one) for one in (hello, Welcome(bytes(16), 3), Ended("bank", ""), *chunks)]
+    said: list[Frame] = [hello, Welcome(bytes(16), 3), Ended("bank", ""), *chunks]
+    frames = [pack(frame) for frame in said]
     found += [b"\x02" + frame for frame in frames]
     found += [b"\x03" + b"\x00\xff".join(frames[-1:] * 3), b"\x01\x92\xc4\x03abc\xc4\x02de"]
     return found

@@ -75,7 +75,7 @@ def test_what_can_be_refused_is_refused_before_any_process(
 
 
 def test_the_command_ends_with_the_same_table(scenario_file: Path, tmp_path: Path) -> None:
-    runs = ["--runs", str(tmp_path / "runs"), "--set", "epochs=1"]
+    runs = ["--runs", str(tmp_path / "runs"), "--set", "epochs=1", "--set", "n_jobs=1"]
     result = CliRunner().invoke(main, ["run", str(scenario_file), "--processes", *runs])
     assert result.exit_code == 0, result.output
     for words in ("joint, federated", "pooled plaintext", "bank: connected", "1 epoch of"):
