@@ -25,7 +25,7 @@ ROUND_TRIPS = 500
 
 def main() -> None:
     """Print both ratios."""
-    scenario = load("breast-cancer", ["epochs=20"])
+    scenario = load("breast-cancer", ["epochs=20", "disclosure=open"])
     together, apart = [], []
     for _ in range(ROUNDS):
         together.append(_epoch(runner.run(scenario)))

@@ -33,7 +33,7 @@ from protocol.ledger import Ledger, metered
 from protocol.network import Limits, NetworkTransport, PartyTransport
 from protocol.relay import CoordinatorTransport
 from protocol.settings import Positive, ProtocolSettings, Settings
-from protocol.training import Progress, TrainedFeatureParty
+from protocol.training import Progress, TrainedHalf
 from scenarios import run_folder, runner
 from scenarios.evaluation import Score
 from scenarios.scenario import PartySettings, validated
@@ -95,7 +95,7 @@ class Organisation:
         roster = RosterFile.read(folder / configuration.roster)
         roster.check_own(identity)
         run_folder.check_writable(folder / configuration.results)
-        runner.check_encryption(agreement)
+        runner.check_settings(agreement, len(roster.members) - 1)
         return cls(identity, roster, agreement, configuration, folder)
 
     @property
@@ -154,7 +154,7 @@ class Organisation:
         async def follow(channel: Channel, folder: Path) -> None:
             trained = await runner.feature_party(channel, self.agreement, dataset)
             run_folder.write_half(folder, trained)
-            run_folder.write_json(folder / "metrics.json", feature_metrics(trained))
+            run_folder.write_json(folder / "metrics.json", half_metrics(trained))
 
         say(f"{self.identity.name}: dialling {self.roster.address}")
         self._run(transport, lead if self.role == "label" else follow, say)
@@ -204,18 +204,18 @@ def label_metrics(result: runner.LabelPartyResult) -> dict[str, Any]:
     return {
         "test": run_folder.finite(asdict(score)),
         "history": [asdict(epoch) for epoch in trained.history],
-        "latent_products_clipped": trained.clipped,
-        "peak_memory_bytes": runner.peak_memory(),
+        "rounds_repeated": trained.repeated,
+        **half_metrics(trained),
     }
 
 
-def feature_metrics(trained: TrainedFeatureParty) -> dict[str, Any]:
-    """Return what a feature party can say of a run: what was opened to it."""
+def half_metrics(half: TrainedHalf) -> dict[str, Any]:
+    """Return what any data party can say of a run: what was opened to it."""
     return {
-        "entries_opened": trained.opened,
-        "entries_withheld": trained.withheld,
-        "cells_clipped": trained.matrix.clipped,
-        "warnings": list(trained.warnings),
+        "entries_opened": half.guard.opened,
+        "entries_withheld": half.guard.withheld,
+        "cells_clipped": half.matrix.clipped,
+        "warnings": half.guard.warnings,
         "peak_memory_bytes": runner.peak_memory(),
     }
 

@@ -23,11 +23,12 @@ from parties.dataset import PartyDataset
 from protocol.batches import draw_samples
 from protocol.channel import Channel
 from protocol.errors import PartyUnavailableError
+from protocol.guards import Guard
 from protocol.identity import Identity, RosterEntry, RosterFile, to_toml, write_new
 from protocol.in_process import InProcessTransport
 from protocol.ledger import Ledger, MessageRecord
 from protocol.settings import ProtocolSettings
-from protocol.training import Epoch, Progress, TrainedFeatureParty, TrainedLabelParty
+from protocol.training import Epoch, Progress, TrainedHalf, TrainedLabelParty
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
 from scenarios import run_folder, runner
 from scenarios.organisation import Say
@@ -207,7 +208,7 @@ def _gather(
     transport = InProcessTransport()
     channels = runner.connect(scenario, transport)
     roles: dict[str, Any] = {
-        COORDINATOR: coordinate_alignment(channels[COORDINATOR]),
+        COORDINATOR: _coordinate(channels[COORDINATOR], scenario),
         label: _lead(channels[label], scenario, datasets[label], halves[label], metrics[label]),
     }
     for name in channels[label].roster.features:
@@ -227,6 +228,11 @@ def _gather(
     )
 
 
+async def _coordinate(channel: Channel, scenario: Scenario) -> None:
+    await coordinate_alignment(channel)
+    await runner.coordinate_scoring(channel, scenario)
+
+
 async def _lead(
     channel: Channel,
     scenario: Scenario,
@@ -240,9 +246,10 @@ async def _lead(
         half.model,
         half.encoder,
         half.encoder.transform(samples.dataset),
+        _guard(dataset.party, scenario, metrics),
         samples,
         [Epoch(**epoch) for epoch in metrics["history"]],
-        metrics["latent_products_clipped"],
+        metrics["rounds_repeated"],
     )
     return await runner.score_test_rows(channel, scenario, dataset, positions, trained)
 
@@ -253,18 +260,23 @@ async def _follow(
     dataset: PartyDataset,
     half: SavedHalf,
     metrics: Mapping[str, Any],
-) -> TrainedFeatureParty:
+) -> TrainedHalf:
     aligned = await align_feature_party(channel, dataset)
-    trained = TrainedFeatureParty(
-        half.model,
-        half.encoder,
-        half.encoder.transform(dataset.take(aligned)),
-        metrics["warnings"],
-        metrics["entries_opened"],
-        metrics["entries_withheld"],
-    )
+    matrix = half.encoder.transform(dataset.take(aligned))
+    guard = _guard(dataset.party, scenario, metrics)
+    trained = TrainedHalf(half.model, half.encoder, matrix, guard)
     await runner.answer_test_rows(channel, scenario, trained)
     return trained
+
+
+def _guard(party: str, scenario: Scenario, metrics: Mapping[str, Any]) -> Guard:
+    return Guard(
+        party,
+        scenario.training,
+        warnings=metrics["warnings"],
+        opened=metrics["entries_opened"],
+        withheld=metrics["entries_withheld"],
+    )
 
 
 def _read_ledger(party: str, folder: Path) -> Ledger:

@@ -220,10 +220,15 @@ async def coordinator(channel: Channel, settings: ProtocolSettings) -> Mapping[s
         shared = await coordinate_alignment(channel, settings.alignment)
     with channel.ledger.during("training"):
         await coordinate_training(channel, settings, private_key)
+    await coordinate_scoring(channel, settings)
+    return shared
+
+
+async def coordinate_scoring(channel: Channel, settings: ProtocolSettings) -> None:
+    """Play the coordinator when training is over: it is needed where logits are computed on shares."""
     with channel.ledger.during("scoring"):
         for _ in range(scorings(settings) if settings.training.disclosure == "shared" else 0):
             await coordinate_logits(channel, settings)
-    return shared
 
 
 async def label_party(
@@ -277,7 +282,7 @@ async def feature_party(
 
 
 async def answer_test_rows(
-    channel: Channel, settings: ProtocolSettings, trained: TrainedFeatureParty
+    channel: Channel, settings: ProtocolSettings, trained: TrainedHalf
 ) -> None:
     """Play a feature party when training is over."""
     with channel.ledger.during("scoring"):

@@ -214,7 +214,7 @@ class TransportContract(ABC):
     def test_what_somebody_meddled_with_is_refused(self, attack: str, match: str) -> None:
         async def label(end: End) -> None:
             for number in range(2):
-                await end.channel.send("bank", ScoreRequest(np.array([number])))
+                await end.channel.send("bank", ScoreRequest(np.array([number]), np.array([1])))
 
         async def feature(end: End) -> list[int]:
             received = [await end.channel.receive("shop", ScoreRequest) for _ in range(2)]

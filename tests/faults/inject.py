@@ -30,7 +30,10 @@ ENTRY = (sys.executable, str(Path(__file__).with_name("party.py")))
 def main() -> None:
     """Inject all faults and print what came of each."""
     every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    scenario = load("breast-cancer", ["epochs=1", "key_bits=512", "insecure_key=true", "n_jobs=1"])
+    scenario = load(
+        "breast-cancer",
+        ["epochs=1", "disclosure=open", "key_bits=512", "insecure_key=true", "n_jobs=1"],
+    )
     undisturbed, sent = run(scenario, "nobody", 0)
     if any(end.code for end in undisturbed.values()):
         sys.exit(f"the undisturbed run failed: {undisturbed}")

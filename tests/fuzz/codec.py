@@ -65,7 +65,7 @@ def seeds() -> list[bytes]:
     true = [
         Schedule(3, 4),
         EpochEnd(True, False),
-        ScoreRequest(np.arange(5)),
+        ScoreRequest(np.arange(5), np.array([5])),
         PartialLogits(np.ones(3), np.ones((3, 2))),
         EncryptedResiduals(Ciphertexts(8, bytes(24)), Ciphertexts(8, b"")),
         BlindedIds("user", bytes(32)),

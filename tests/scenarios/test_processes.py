@@ -44,7 +44,8 @@ def test_processes_end_with_the_weights_of_one_process(
         assert apart.ledgers[name].counts == ledger.counts
     for name, party in together.feature_parties.items():
         other = apart.feature_parties[name]
-        assert (other.opened, other.withheld) == (party.opened, party.withheld)
+        assert other.guard.opened == party.guard.opened
+        assert other.guard.withheld == party.guard.withheld
         assert other.matrix.clipped == party.matrix.clipped
 
 
