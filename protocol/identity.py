@@ -299,7 +299,9 @@ def to_toml(values: Mapping[str, Any]) -> str:
 
 def _literal(value: Any) -> str:
     if isinstance(value, Mapping):
-        inner = (f"{json.dumps(key)} = {_literal(one)}" for key, one in value.items())
+        inner = (
+            f"{json.dumps(key)} = {_literal(one)}" for key, one in value.items() if one is not None
+        )
         return f"{{ {', '.join(inner)} }}"
     if isinstance(value, str) and "\n" in value:
         return f"'''\n{value}'''"

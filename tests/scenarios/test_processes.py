@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from protocol.errors import PartyUnavailableError, SettingsError
+from protocol.training import Progress
 from scenarios import baselines, processes, runner
 from scenarios.cli import main
+from scenarios.organisation import Say
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
 
@@ -75,8 +77,15 @@ def test_what_can_be_refused_is_refused_before_any_process(
         processes.run(load_scenario("key_bits=77"))
 
 
-def test_the_command_ends_with_the_same_table(scenario_file: Path, tmp_path: Path) -> None:
-    runs = ["--runs", str(tmp_path / "runs"), "--set", "epochs=1", "--set", "n_jobs=1"]
+def test_the_command_shows_their_lines_and_the_same_table(
+    scenario_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(scenario: Scenario, progress: Progress, say: Say) -> Run:
+        say("bank: connected")
+        return runner.run(scenario, progress)
+
+    monkeypatch.setattr(processes, "run", run)
+    runs = ["--runs", str(tmp_path / "runs"), "--set", "epochs=1"]
     result = CliRunner().invoke(main, ["run", str(scenario_file), "--processes", *runs])
     assert result.exit_code == 0, result.output
     for words in ("joint, federated", "pooled plaintext", "bank: connected", "1 epoch of"):
