@@ -229,7 +229,7 @@ def _gather(
 
 
 async def _coordinate(channel: Channel, scenario: Scenario) -> None:
-    await coordinate_alignment(channel)
+    await coordinate_alignment(channel, scenario.alignment)
     await runner.coordinate_scoring(channel, scenario)
 
 
@@ -240,7 +240,7 @@ async def _lead(
     half: SavedHalf,
     metrics: Mapping[str, Any],
 ) -> LabelPartyResult:
-    positions = await align_label_party(channel, dataset)
+    positions = await align_label_party(channel, scenario.alignment, dataset)
     samples = draw_samples(dataset, positions, channel.roster, scenario)
     trained = TrainedLabelParty(
         half.model,
@@ -261,7 +261,7 @@ async def _follow(
     half: SavedHalf,
     metrics: Mapping[str, Any],
 ) -> TrainedHalf:
-    aligned = await align_feature_party(channel, dataset)
+    aligned = await align_feature_party(channel, scenario.alignment, dataset)
     matrix = half.encoder.transform(dataset.take(aligned))
     guard = _guard(dataset.party, scenario, metrics)
     trained = TrainedHalf(half.model, half.encoder, matrix, guard)

@@ -22,7 +22,6 @@ from protocol.link import unpack as unpack_frame
 from protocol.messages import (
     MESSAGES,
     BatchPlan,
-    BlindedIds,
     Ciphertexts,
     EncryptedResiduals,
     EpochEnd,
@@ -68,7 +67,6 @@ def seeds() -> list[bytes]:
         ScoreRequest(np.arange(5), np.array([5])),
         PartialLogits(np.ones(3), np.ones((3, 2))),
         EncryptedResiduals(Ciphertexts(8, bytes(24)), Ciphertexts(8, b"")),
-        BlindedIds("user", bytes(32)),
         BatchPlan(np.arange(4), np.array([2, 2]), np.array([2, 3])),
     ]
     found = [bytes([4 * KINDS.index(type(message))]) + encode(message) for message in true]
