@@ -6,6 +6,7 @@
     ├── GuardError                  a configuration that leaks was refused; says why and the remedy
     ├── LayoutError                 numbers of the declared size do not fit the key
     ├── AlignmentError              the parties share too few entities to go on
+    ├── CheckpointError             a checkpoint cannot be written, or does not belong to this training
     └── ProtocolError               the conversation cannot go on
         ├── LocalProtocolError      our side was about to say something out of turn
         ├── RemoteProtocolError     the other side said something out of turn or malformed
@@ -39,6 +40,10 @@ class AlignmentError(ColonnadeError):
     """The parties share too few entities to go on."""
 
 
+class CheckpointError(ColonnadeError):
+    """A checkpoint cannot be written, or does not belong to this training."""
+
+
 class ProtocolError(ColonnadeError):
     """The conversation cannot go on."""
 
@@ -61,6 +66,7 @@ class PartyUnavailableError(ProtocolError):
 
 __all__ = [
     "AlignmentError",
+    "CheckpointError",
     "ColonnadeError",
     "DataError",
     "DeadlockError",

@@ -12,6 +12,8 @@ alignment             BlindingKey            label -> feature parties (sealed)  
 alignment             BlindedIds             data parties -> coordinator                  all
 alignment             SharedPositions        coordinator -> data parties                  all
 training              BatchPlan              label -> feature parties (sealed)            all
+training              KeptEpochs             feature parties -> label (sealed)            all
+training              TrainingStart          label -> feature parties (sealed)            all
 training              ColumnScale            feature parties -> label (sealed)            open
 training              Schedule               label -> coordinator                         all
 training              SigmoidSeries          label -> coordinator, dealer                 shared
@@ -280,6 +282,38 @@ class BatchPlan(Message):
 
 
 @dataclass(frozen=True, eq=False)
+class KeptEpochs(Message):
+    """After which epochs the sender has kept its half of an earlier, broken training, and of which; empty if none."""
+
+    senders = frozenset({Role.FEATURE})
+    receivers = frozenset({Role.LABEL})
+    discloses = "which epochs of a broken training it has kept"
+
+    training: bytes
+    epochs: IntArray
+
+    def __post_init__(self) -> None:
+        _require(len(self.training) in (0, 16), "the 16 bytes that name a training, or none")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStart(Message):
+    """How many epochs are done, as all have kept them, and how many at most are to come. ``training`` names it."""
+
+    senders = frozenset({Role.LABEL})
+    receivers = frozenset({Role.FEATURE})
+    discloses = "how far everyone had come in a broken training"
+
+    training: bytes
+    done: int
+    epochs: int
+
+    def __post_init__(self) -> None:
+        _require(len(self.training) == 16, "the 16 bytes that name a training")
+        _require(self.done >= 0 and self.epochs >= 0, "numbers of epochs")
+
+
+@dataclass(frozen=True, eq=False)
 class ColumnScale(Message):
     """Whether any of the sender's columns is other than 0/1: how wide the slots towards it must be."""
 
@@ -293,7 +327,7 @@ class ColumnScale(Message):
 
 @dataclass(frozen=True, eq=False)
 class Schedule(Message):
-    """How many rounds an epoch has, and epochs at most."""
+    """How many rounds an epoch has, and epochs at most are to come."""
 
     senders = frozenset({Role.LABEL})
     receivers = frozenset({Role.COORDINATOR})
@@ -303,7 +337,9 @@ class Schedule(Message):
     epochs: int
 
     def __post_init__(self) -> None:
-        _require(self.rounds > 0 and self.epochs > 0, "at least one round and one epoch")
+        _require(
+            self.rounds > 0 and self.epochs >= 0, "at least one round, and no fewer than no epochs"
+        )
 
 
 @dataclass(frozen=True, eq=False)

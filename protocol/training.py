@@ -2,6 +2,8 @@
 
     step 1  coordinator -> data parties     PublicKeyAnnouncement
     step 2  label -> feature parties        BatchPlan           the same batches in every epoch
+            feature parties -> label        KeptEpochs          of a training that broke
+            label -> feature parties        TrainingStart       where it is taken up
             label -> coordinator            Schedule
             label -> coordinator            SamplePositions     which contribution a sample refers to
     each round, for one batch:
@@ -25,18 +27,21 @@ for bit.
 
 from __future__ import annotations
 
+import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder, FixedPointMatrix
-from parties.model import LocalModel, joint_logits, log_loss, sigmoid
-from protocol.batches import Batch, Samples, Split
+from parties.model import joint_logits, log_loss, sigmoid
+from protocol.batches import Batch, Samples
 from protocol.channel import Channel
+from protocol.checkpoints import Checkpoints, Epoch, TrainingState
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.forward import (
     Bounds,
@@ -61,17 +66,20 @@ from protocol.messages import (
     EpochEnd,
     FloatArray,
     IntArray,
+    KeptEpochs,
     PlainResiduals,
     PublicKeyAnnouncement,
     RoundCheck,
     RoundEnd,
     Schedule,
+    TrainingStart,
 )
 from protocol.opening import GradientOpener, open_gradient
 from protocol.paillier import Encryptor, KeyHolderEncryptor, PrivateKey
 from protocol.scoring import check_positions, collect
 from protocol.settings import ProtocolSettings
 from protocol.shares import RESIDUAL_BITS, TRUNCATED_BITS, Series, to_reals
+from protocol.trained import TrainedHalf, TrainedLabelParty, initial_model
 
 Progress = Callable[[int, int], None]
 
@@ -79,119 +87,94 @@ Progress = Callable[[int, int], None]
 _MOST_REPEATS = 3
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What the label party notes of one epoch, in wall-clock seconds.
-
-    ``validation_loss`` decides which epoch is best: the mean log loss, or under disclosure ``shared`` the Brier score.
-    ``training_loss`` is None there: nobody sees it.
-    """
-
-    training_loss: float | None
-    validation_loss: float
-    best: bool
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedHalf:
-    """What one data party has when training ends; it stays with that party.
-
-    ``matrix`` is its table in fixed point: all rows at the label party, the aligned ones at a feature party. ``guard``
-    knows what was opened to it.
-    """
-
-    model: LocalModel
-    encoder: FeatureEncoder
-    matrix: FixedPointMatrix
-    guard: Guard
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedLabelParty(TrainedHalf):
-    """The label party's half, its samples and the course of training; ``repeated`` rounds had a wrapped share."""
-
-    samples: Samples
-    history: list[Epoch]
-    repeated: int
-
-    @property
-    def split(self) -> Split:
-        """The training batches and the rows held out."""
-        return self.samples.split
-
-    @property
-    def labels(self) -> FloatArray:
-        """The labels of all rows, sampled negatives included."""
-        assert self.samples.dataset.label is not None, "the label party has led the training"
-        return self.samples.dataset.label
-
-
 async def train_label_party(
     channel: Channel,
     settings: ProtocolSettings,
     samples: Samples,
     progress: Progress = lambda done, total: None,
+    keep_in: Path | None = None,
 ) -> TrainedLabelParty:
-    """Lead the training; ``progress`` hears of rounds done and rounds in all. Raises GuardError before it begins."""
+    """Lead the training; ``progress`` hears of rounds done and rounds in all. Raises GuardError before it begins.
+
+    In the folder ``keep_in`` checkpoints are kept, and a training taken up that broke.
+    """
     training, split, labels = settings.training, samples.split, samples.dataset.label
     if labels is None:
         raise LocalProtocolError(f"{channel.name} leads the training but its table has no label")
     encoder = FeatureEncoder.fit(samples.dataset, split.training_samples)
     matrix = encoder.transform(samples.dataset)
-    model = initial_model(settings, channel.name, encoder, bias=True)
+    batches = [matrix.take(batch.samples) for batch in split.batches]
     guard = Guard(channel.name, training)
     if training.disclosure == "shared":  # else it sees the residuals, and nothing is opened to it
-        for batch in split.batches:
-            guard.admit(matrix.take(batch.samples))
+        for rows in batches:
+            guard.admit(rows)
+    checkpoints = Checkpoints(keep_in)
+    checkpoints.describe(settings, batches, labels[split.training_samples])
+    state = TrainingState.begin(initial_model(settings, channel.name, encoder, bias=True))
 
     opener = await GradientOpener.set_up(channel, settings)  # step 1
+    for party in channel.roster.features:  # step 2
+        await channel.send(party, _batch_plan([*split.batches, split.validation], party))
+    state = await _take_up(channel, checkpoints, state, guard)
+    to_come = 0 if state.finished else training.epochs - state.done
+    for party in channel.roster.features:
+        await channel.send(party, TrainingStart(state.training, state.done, to_come))
+    await channel.send(channel.roster.coordinator, Schedule(len(batches), to_come))
     kind = _SharedRounds if training.disclosure == "shared" else _OpenRounds
-    rounds = kind(channel, settings, samples, labels, matrix, model, guard, opener)
-    await rounds.announce()  # step 2
-    best_model, best_epoch, history = model.copy(), -1, list[Epoch]()
-    for epoch in range(training.epochs):
+    rounds = kind(channel, settings, samples, labels, matrix, state, guard, opener)
+    await rounds.agree()
+    for epoch in range(state.done, state.done + to_come):
         started, losses = time.perf_counter(), list[float | None]()
         for number, batch in enumerate(split.batches):
             losses.append(await rounds.play(number, batch))  # steps 3 to 7
-            progress(epoch * len(split.batches) + number + 1, training.epochs * len(split.batches))
+            progress(epoch * len(batches) + number + 1, training.epochs * len(batches))
 
         loss = await rounds.validate()  # step 8
-        best = not history or loss < history[best_epoch].validation_loss
-        if best:
-            best_model, best_epoch = model.copy(), epoch
+        best = all(loss < other.validation_loss for other in state.history)
         seen, seconds = [one for one in losses if one is not None], time.perf_counter() - started
-        history.append(Epoch(float(np.mean(seen)) if seen else None, loss, best, seconds))
-        proceed = epoch - best_epoch < training.patience and epoch + 1 < training.epochs
+        state.history.append(Epoch(float(np.mean(seen)) if seen else None, loss, best, seconds))
+        since_best = [one.best for one in reversed(state.history)].index(True)
+        proceed = since_best < training.patience and epoch + 1 < training.epochs
         for party in [channel.roster.coordinator, *channel.roster.features]:  # step 9
             await channel.send(party, EpochEnd(best, proceed))
+        state.end_epoch(guard, best=best, proceed=proceed)
+        checkpoints.save(state)
         if not proceed:
             break
-    return TrainedLabelParty(best_model, encoder, matrix, guard, samples, history, rounds.repeated)
+    return TrainedLabelParty(state, encoder, matrix, guard, samples)
+
+
+async def _take_up(
+    channel: Channel, checkpoints: Checkpoints, state: TrainingState, guard: Guard
+) -> TrainingState:
+    """Label party, step 2: return its half as of the last epoch that everyone has kept, or begin a training."""
+    training, kept = checkpoints.kept()
+    common = set(kept)
+    for party in channel.roster.features:
+        theirs = await channel.receive(party, KeptEpochs)
+        common &= set(theirs.epochs.tolist()) if theirs.training == training else set()
+    if common:
+        return checkpoints.load(state, max(common), guard)
+    state.training = secrets.token_bytes(16)
+    return state
 
 
 @dataclass
 class _LabelRounds(ABC):
-    """The label party's side of the rounds; ``repeated`` counts those that were played again."""
+    """The label party's side of the rounds."""
 
     channel: Channel
     settings: ProtocolSettings
     samples: Samples
     labels: FloatArray
     matrix: FixedPointMatrix
-    model: LocalModel
+    state: TrainingState
     guard: Guard
     opener: GradientOpener
-    repeated: int = 0
 
-    async def announce(self) -> None:
-        """Step 2: tell everyone what they need to know of the batches."""
-        split, roster = self.samples.split, self.channel.roster
-        for party in roster.features:
-            plan = _batch_plan([*split.batches, split.validation], party)
-            await self.channel.send(party, plan)
-        epochs = self.settings.training.epochs
-        await self.channel.send(roster.coordinator, Schedule(len(split.batches), epochs))
+    @abstractmethod
+    async def agree(self) -> None:
+        """Play the rest of step 2."""
 
     @abstractmethod
     async def play(self, number: int, batch: Batch) -> float | None:
@@ -203,7 +186,7 @@ class _LabelRounds(ABC):
 
     def _contribution(self, batch: Batch) -> Contribution:
         bounds = Bounds.of(self.settings, self.channel.roster.n_data_parties)
-        return bounds.contribution(self.model, self.matrix.take(batch.samples))
+        return bounds.contribution(self.state.model, self.matrix.take(batch.samples))
 
     def _form(self, batch: Batch, *, scaled: bool = True) -> GradientForm:
         parties = self.channel.roster.n_data_parties
@@ -220,8 +203,7 @@ class _SharedRounds(_LabelRounds):
         self.evaluator = Evaluator(self.channel, self.settings)
         self.series = Series.fit(Bounds.of(self.settings, self.channel.roster.n_data_parties).joint)
 
-    async def announce(self) -> None:
-        await super().announce()
+    async def agree(self) -> None:
         split = self.samples.split
         await send_series(self.channel, self.settings, self.series)
         await send_positions(self.channel, [*split.batches, split.validation])
@@ -237,7 +219,9 @@ class _SharedRounds(_LabelRounds):
             slots = form.complete(self.opener.accept(form, theirs, len(batch), coordinator), share)
             await self._pass_on(batch, form, slots)
             columns = self.guard.columns[number]
-            gradient = await self.opener.open(form, rows, slots, self.model, columns)  # steps 5, 6
+            gradient = await self.opener.open(
+                form, rows, slots, self.state.model, columns
+            )  # steps 5, 6
             if not await self._repeat(exceeded=gradient.exceeded):  # step 7
                 break
         else:
@@ -246,7 +230,7 @@ class _SharedRounds(_LabelRounds):
                 "shares than agreed"
             )
         total = to_reals(share[:, 0].sum(keepdims=True) + theirs.total, RESIDUAL_BITS)
-        self.model.step(gradient.mean(), total.item() / len(batch))
+        self.state.model.step(gradient.mean(), total.item() / len(batch))
         self.guard.count(number, self.matrix.n_columns)
 
     async def _pass_on(self, batch: Batch, form: GradientForm, slots: Slots) -> None:
@@ -267,7 +251,7 @@ class _SharedRounds(_LabelRounds):
         repeat = exceeded or any(checks)
         for party in [roster.coordinator, *roster.features]:
             await self.channel.send(party, RoundEnd(repeat))
-        self.repeated += repeat
+        self.state.repeated += repeat
         return repeat
 
     async def validate(self) -> float:
@@ -287,8 +271,7 @@ class _OpenRounds(_LabelRounds):
         key = self.opener.public_key
         self.encryptor = None if key is None else Encryptor(key)
 
-    async def announce(self) -> None:
-        await super().announce()
+    async def agree(self) -> None:
         self.scaled = {
             party: (await self.channel.receive(party, ColumnScale)).scaled
             for party in self.channel.roster.features
@@ -307,10 +290,10 @@ class _OpenRounds(_LabelRounds):
                 slots = self._form(batch, scaled=self.scaled[party]).encrypt(self.encryptor, sums)
                 await self.channel.send(party, EncryptedResiduals(*slots.to_wire()))
         form = self._form(batch)
-        integers = form.in_the_clear(rows, residuals, self.model.factors)
+        integers = form.in_the_clear(rows, residuals, self.state.model.factors)
         total = float(residuals[:, 0].sum()) / 2.0**self.settings.encryption.residual_bits
-        gradient = form.to_gradient(integers, rows.fraction_bits, self.model.factors)
-        self.model.step(gradient, total / len(batch))
+        gradient = form.to_gradient(integers, rows.fraction_bits, self.state.model.factors)
+        self.state.model.step(gradient, total / len(batch))
         return log_loss(logits, labels)
 
     async def validate(self) -> float:
@@ -320,7 +303,11 @@ class _OpenRounds(_LabelRounds):
 
 
 async def train_feature_party(
-    channel: Channel, settings: ProtocolSettings, dataset: PartyDataset, aligned: IntArray
+    channel: Channel,
+    settings: ProtocolSettings,
+    dataset: PartyDataset,
+    aligned: IntArray,
+    keep_in: Path | None = None,
 ) -> TrainedHalf:
     """Follow the training; raises GuardError before it answers a leaky plan.
 
@@ -339,17 +326,23 @@ async def train_feature_party(
     guard = Guard(channel.name, training)
     for rows in batches:
         guard.admit(rows)
+    checkpoints = Checkpoints(keep_in)
+    checkpoints.describe(settings, batches)
+    name, epochs = checkpoints.kept()
+    await channel.send(label, KeptEpochs(name, np.array(epochs, dtype=np.int64)))
+    start = await channel.receive(label, TrainingStart)
+    state = TrainingState.begin(initial_model(settings, channel.name, encoder, bias=False))
+    state.training = start.training
+    if start.done:
+        state = checkpoints.load(state, start.done, guard)
     scaled = shared or matrix.scaled.shape[1] > 0
     if not shared:
         await channel.send(label, ColumnScale(scaled))
     series = await receive_series(channel) if deals(channel, settings) else None
 
-    model, bounds = (
-        initial_model(settings, channel.name, encoder, bias=False),
-        Bounds.of(settings, channel.roster.n_data_parties),
-    )
-    best_model, (*n_samples, n_validation) = model.copy(), plan.samples.tolist()
-    for _ in range(training.epochs):
+    model, bounds = state.model, Bounds.of(settings, channel.roster.n_data_parties)
+    *n_samples, n_validation = plan.samples.tolist()
+    for _ in range(start.epochs):
         for number, rows in enumerate(batches):
             contribution = bounds.contribution(model, rows)
             form = GradientForm.of(settings, n_samples[number], bounds.parties, scaled=scaled)
@@ -371,11 +364,11 @@ async def train_feature_party(
         if series is not None:
             await deal(channel, n_validation, training.n_factors, series)
         end = await channel.receive(label, EpochEnd)  # step 9
-        if end.best:
-            best_model = model.copy()
+        state.end_epoch(guard, best=end.best, proceed=end.proceed)
+        checkpoints.save(state)
         if not end.proceed:
             break
-    return TrainedHalf(best_model, encoder, matrix, guard)
+    return TrainedHalf(state, encoder, matrix, guard)
 
 
 async def coordinate_training(
@@ -423,18 +416,6 @@ async def _coordinate_shares(
         await channel.send(label, BrierShare(share))
         if not (await channel.receive(label, EpochEnd)).proceed:  # step 9
             break
-
-
-def initial_model(
-    settings: ProtocolSettings, party: str, encoder: FeatureEncoder, *, bias: bool
-) -> LocalModel:
-    """Return a party's half before the first round: the same for the same seed, party and columns."""
-    training = settings.training
-    l2 = np.full((len(encoder.column_names), 1 + training.n_factors), training.l2_factors)
-    l2[:, 0] = np.where(encoder.identifiers, training.l2_ids, training.l2)
-    return LocalModel.initialise(
-        l2, bias=bias, optimizer=training.new_optimizer(), seed=settings.seed, party=party
-    )
 
 
 def _batch_plan(batches: Sequence[Batch], party: str) -> BatchPlan:

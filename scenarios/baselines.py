@@ -25,7 +25,7 @@ from protocol.guards import openable
 from protocol.messages import FloatArray, IntArray
 from protocol.scoring import SumScores
 from protocol.settings import ProtocolSettings
-from protocol.training import initial_model
+from protocol.trained import initial_model
 from scenarios.evaluation import Ranking, Score, constant_logit, popularity, rank
 from scenarios.runner import Run
 

@@ -33,7 +33,8 @@ from protocol.ledger import Ledger, metered
 from protocol.network import Limits, NetworkTransport, PartyTransport
 from protocol.relay import CoordinatorTransport
 from protocol.settings import Positive, ProtocolSettings, Settings
-from protocol.training import Progress, TrainedHalf
+from protocol.trained import TrainedHalf
+from protocol.training import Progress
 from scenarios import run_folder, runner
 from scenarios.evaluation import Score
 from scenarios.scenario import PartySettings, validated

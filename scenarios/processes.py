@@ -22,13 +22,15 @@ from typing import Any
 from parties.dataset import PartyDataset
 from protocol.batches import draw_samples
 from protocol.channel import Channel
+from protocol.checkpoints import Epoch, TrainingState
 from protocol.errors import PartyUnavailableError
 from protocol.guards import Guard
 from protocol.identity import Identity, RosterEntry, RosterFile, to_toml, write_new
 from protocol.in_process import InProcessTransport
 from protocol.ledger import Ledger, MessageRecord
 from protocol.settings import ProtocolSettings
-from protocol.training import Epoch, Progress, TrainedHalf, TrainedLabelParty
+from protocol.trained import TrainedHalf, TrainedLabelParty
+from protocol.training import Progress
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
 from scenarios import run_folder, runner
 from scenarios.organisation import Say
@@ -242,14 +244,15 @@ async def _lead(
 ) -> LabelPartyResult:
     positions = await align_label_party(channel, scenario.alignment, dataset)
     samples = draw_samples(dataset, positions, channel.roster, scenario)
+    state = TrainingState.begin(half.model)
+    state.history = [Epoch(**epoch) for epoch in metrics["history"]]
+    state.repeated = metrics["rounds_repeated"]
     trained = TrainedLabelParty(
-        half.model,
+        state,
         half.encoder,
         half.encoder.transform(samples.dataset),
         _guard(dataset.party, scenario, metrics),
         samples,
-        [Epoch(**epoch) for epoch in metrics["history"]],
-        metrics["rounds_repeated"],
     )
     return await runner.score_test_rows(channel, scenario, dataset, positions, trained)
 
@@ -264,7 +267,7 @@ async def _follow(
     aligned = await align_feature_party(channel, scenario.alignment, dataset)
     matrix = half.encoder.transform(dataset.take(aligned))
     guard = _guard(dataset.party, scenario, metrics)
-    trained = TrainedHalf(half.model, half.encoder, matrix, guard)
+    trained = TrainedHalf(TrainingState.begin(half.model), half.encoder, matrix, guard)
     await runner.answer_test_rows(channel, scenario, trained)
     return trained
 

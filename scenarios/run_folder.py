@@ -28,7 +28,7 @@ from parties.features import FeatureEncoder
 from parties.model import LocalModel, Optimizer
 from protocol.errors import SettingsError
 from protocol.ledger import Ledger
-from protocol.training import TrainedHalf
+from protocol.trained import TrainedHalf
 from scenarios.baselines import Comparison
 from scenarios.runner import Run
 from scenarios.scenario import Scenario

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,9 @@ from protocol.scoring import (
 )
 from protocol.settings import ProtocolSettings
 from protocol.shares import Series
+from protocol.trained import TrainedHalf, TrainedLabelParty
 from protocol.training import (
     Progress,
-    TrainedHalf,
-    TrainedLabelParty,
     coordinate_training,
     train_feature_party,
     train_label_party,
@@ -153,11 +153,13 @@ def run(
     progress: Progress = lambda done, total: None,
     *,
     aligning: Progress = lambda done, total: None,
+    keep_in: Path | None = None,
     record_views: bool = False,
 ) -> Run:
     """Run a scenario from alignment to test scores; raises any ColonnadeError of its parties.
 
     ``aligning`` follows the label party's part of the alignment, ``progress`` the rounds of training.
+    Each data party keeps checkpoints in a folder of its own in ``keep_in``, and takes up a training that broke.
     ``record_views`` keeps every message that each party could read, for an audit.
     """
     started = time.perf_counter()
@@ -169,10 +171,16 @@ def run(
             channel.view = []
     features = [party.name for party in scenario.feature_parties]
     label = scenario.label_party.name
+    folders = {name: keep_in and keep_in / name for name in datasets}
     roles: dict[str, Coroutine[Any, Any, Any]] = {
         COORDINATOR: coordinator(channels[COORDINATOR], scenario),
-        label: label_party(channels[label], scenario, datasets[label], progress, aligning),
-        **{name: feature_party(channels[name], scenario, datasets[name]) for name in features},
+        label: label_party(
+            channels[label], scenario, datasets[label], progress, aligning, folders[label]
+        ),
+        **{
+            name: feature_party(channels[name], scenario, datasets[name], folders[name])
+            for name in features
+        },
     }
     ledgers = {name: channel.ledger for name, channel in channels.items()}
     with parallel_config(n_jobs=scenario.encryption.n_jobs):
@@ -237,13 +245,14 @@ async def label_party(
     dataset: PartyDataset,
     progress: Progress,
     aligning: Progress = lambda done, total: None,
+    keep_in: Path | None = None,
 ) -> LabelPartyResult:
-    """Play the label party: align, train, score the test rows."""
+    """Play the label party: align, train, score the test rows; checkpoints are kept in a folder."""
     with channel.ledger.during("alignment"):
         positions = await align_label_party(channel, settings.alignment, dataset, aligning)
     samples = draw_samples(dataset, positions, channel.roster, settings)
     with channel.ledger.during("training"):
-        trained = await train_label_party(channel, settings, samples, progress)
+        trained = await train_label_party(channel, settings, samples, progress, keep_in)
     return await score_test_rows(channel, settings, dataset, positions, trained)
 
 
@@ -270,13 +279,16 @@ async def score_test_rows(
 
 
 async def feature_party(
-    channel: Channel, settings: ProtocolSettings, dataset: PartyDataset
+    channel: Channel,
+    settings: ProtocolSettings,
+    dataset: PartyDataset,
+    keep_in: Path | None = None,
 ) -> TrainedHalf:
-    """Play a feature party: align, train, answer the label party's scoring of its test rows."""
+    """Play a feature party: align, train, answer the label party's scoring; checkpoints are kept in a folder."""
     with channel.ledger.during("alignment"):
         aligned = await align_feature_party(channel, settings.alignment, dataset)
     with channel.ledger.during("training"):
-        trained = await train_feature_party(channel, settings, dataset, aligned)
+        trained = await train_feature_party(channel, settings, dataset, aligned, keep_in)
     await answer_test_rows(channel, settings, trained)
     return trained
 

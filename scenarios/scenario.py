@@ -247,6 +247,9 @@ class Scenario(ProtocolSettings):
             )
         if sum(party.role == "label" for party in self.parties) != 1:
             raise ValueError("expected one party with role = 'label', the others with 'feature'")
+        dealers = [party.name for party in self.feature_parties]
+        if self.training.dealer not in (None, *dealers):
+            raise ValueError(f"training.dealer: expected one of the feature parties {dealers}")
         known = set(self.label_party.columns_by_entity)
         strangers = {party.entity for party in self.feature_parties} - known
         if strangers:

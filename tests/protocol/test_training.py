@@ -238,6 +238,7 @@ def test_the_conversation_in_order(load_scenario: LoadScenario) -> None:
     ]
     trained = [entry[1:] for entry in said if entry[0] == "training"]
     before = {"PublicKeyAnnouncement", "BatchPlan", "ColumnScale", "Schedule"}
+    before |= {"KeptEpochs", "TrainingStart"}
     assert sorted(entry for entry in trained if entry[1] in before) == sorted(
         [
             ("coordinator", "PublicKeyAnnouncement", "shop"),
@@ -245,6 +246,10 @@ def test_the_conversation_in_order(load_scenario: LoadScenario) -> None:
             ("coordinator", "PublicKeyAnnouncement", "telco"),
             ("shop", "BatchPlan", "bank"),
             ("shop", "BatchPlan", "telco"),
+            ("bank", "KeptEpochs", "shop"),
+            ("telco", "KeptEpochs", "shop"),
+            ("shop", "TrainingStart", "bank"),
+            ("shop", "TrainingStart", "telco"),
             ("bank", "ColumnScale", "shop"),
             ("telco", "ColumnScale", "shop"),
             ("shop", "Schedule", "coordinator"),
@@ -274,15 +279,16 @@ def test_a_round_on_shares_in_order(load_scenario: LoadScenario) -> None:
         return [kind for a, kind, b in said if (a, b) == (sender, receiver)]
 
     forward = ["ContributionSeed", "DealtSeed"]
-    assert between("bank", "shop") == [*forward, "RoundCheck", *forward]
-    assert between("telco", "shop") == ["ContributionSeed", "RoundCheck", "ContributionSeed"]
+    assert between("bank", "shop") == ["KeptEpochs", *forward, "RoundCheck", *forward]
+    assert between("telco", "shop")[1:] == ["ContributionSeed", "RoundCheck", "ContributionSeed"]
     forward = ["ContributionShare", "DealtShare"]
     assert between("bank", "coordinator") == [*forward, "MaskedGradients", *forward]
     assert between("coordinator", "shop") == [
         *("PublicKeyAnnouncement", "Opening", "EncryptedShares", "OpenedGradients"),
         *("Opening", "Opening", "BrierShare"),
     ]
-    assert between("shop", "telco") == ["BatchPlan", "EncryptedResiduals", "RoundEnd", "EpochEnd"]
+    plan = ["BatchPlan", "TrainingStart"]
+    assert between("shop", "telco") == [*plan, "EncryptedResiduals", "RoundEnd", "EpochEnd"]
 
 
 def test_training_stops_when_validation_no_longer_improves(load_scenario: LoadScenario) -> None:
