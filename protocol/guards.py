@@ -7,6 +7,7 @@ What each guard is against is told in docs/security.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from scipy import sparse
@@ -47,10 +48,13 @@ class Guard:
         numeric = sum(kind is ColumnKind.NUMERIC for kind in dataset.kinds.values())
         self._check_rows(min(self.settings.batch_size, dataset.n_rows), numeric)
 
-    def admit(self, rows: FixedPointMatrix) -> None:
-        """Check one batch, a row an entity, and note the columns that may be opened; raises GuardError."""
+    def admit(self, rows: FixedPointMatrix, *, with_total: bool = False) -> None:
+        """Check one batch, a row an entity, and note the columns that may be opened; raises GuardError.
+
+        The label party learns the sum of all residuals besides, ``with_total``: it is the gradient of its bias.
+        """
         self._check_rows(rows.n_rows, int(np.count_nonzero(rows.active())))
-        self.columns.append(openable(rows, self.settings.min_support))
+        self.columns.append(openable(rows, self.settings.min_support, with_total=with_total))
 
     def count(self, number: int, n_columns: int) -> None:
         """Note that the gradient of a batch, of ``n_columns`` columns, has been opened."""
@@ -73,36 +77,61 @@ class Guard:
             self.warnings.append(sentence)
 
 
-def openable(rows: FixedPointMatrix, min_support: int) -> IntArray:
-    """Return the columns whose gradient entries may be opened.
+def openable(rows: FixedPointMatrix, min_support: int, *, with_total: bool = False) -> IntArray:
+    """Return the columns whose gradient entries may be opened, ``with_total`` if the sum of all rows is opened besides.
 
     An entry of a 0/1 column is a sum over the rows that have it: of one or two rows it would be their residuals. Such
     a sum also follows where opened ones, combined, leave one or two rows. Whatever the combination, if it leaves m
     rows then one of them has a leverage of 1/m or more in the opened columns (Hoaglin and Welsch, The American
-    Statistician 1978). So columns are closed, of each row that stands out its rarest, until no row has a leverage of
-    ``1 / (min_support - 1)``.
+    Statistician 1978). So columns are closed until no row has a leverage of ``1 / (min_support - 1)``: of those that
+    the combination nearest to a row cannot do without, the rarest.
     """
     n_scaled = rows.scaled.shape[1]
     support = rows.support()[n_scaled:]
     may_open = support >= min_support
+    total = sparse.csr_array(np.ones((rows.n_rows, int(with_total))))
     while min_support > 1 and may_open.any():
         columns = np.flatnonzero(may_open)
         ones = rows.indicators[:, columns].astype(np.float64)
-        exposed = leverages(ones) > 1 / (min_support - 1) - _TOLERANCE
-        if not exposed.any():
+        span = Span.of(sparse.csr_array(sparse.hstack([ones, total])))
+        exposed = np.flatnonzero(span.leverages() > 1 / (min_support - 1) - _TOLERANCE)
+        if not len(exposed):
             break
-        rarest = (ones[exposed] @ sparse.diags_array(1 / support[columns])).argmax(axis=1)
+        weights = np.abs(span.combinations(exposed)[:, : len(columns)])
+        needed = weights >= weights.max(axis=1, keepdims=True) / 2
+        rarest = np.where(needed, support[columns], np.inf).argmin(axis=1)
         may_open[columns[np.unique(rarest)]] = False
     return np.concatenate([np.arange(n_scaled), n_scaled + np.flatnonzero(may_open)])
 
 
-def leverages(X: sparse.csr_array[np.float64]) -> FloatArray:
-    """Return the leverage of each row (n_rows,): how much of its residual the sums ``X^T d`` determine, 0 to 1."""
-    lengths = np.sqrt(np.asarray(X.multiply(X).sum(axis=0)).ravel())
-    X = sparse.csr_array(X @ sparse.diags_array(1 / np.maximum(lengths, _TOLERANCE)))
-    inverse = np.linalg.inv((X.T @ X).toarray() + _RIDGE * np.eye(X.shape[1]))
-    step = max(1, _BLOCK_CELLS // X.shape[1])
-    blocks = [X[start : start + step] for start in range(0, X.shape[0], step)]
-    return np.concatenate(
-        [np.asarray(block.multiply(block @ inverse).sum(axis=1)).ravel() for block in blocks]
-    )
+@dataclass(frozen=True, eq=False)
+class Span:
+    """What the sums ``X^T d`` of opened columns, ``X`` (n_rows, n_columns), tell about single residuals together."""
+
+    X: sparse.csr_array[np.float64]  # columns of length 1
+    lengths: FloatArray
+    inverse: FloatArray  # of X^T X
+
+    @classmethod
+    def of(cls, X: sparse.csr_array[np.float64]) -> Self:
+        """Take the columns as they are."""
+        lengths = np.sqrt(np.asarray(X.multiply(X).sum(axis=0)).ravel())
+        X = sparse.csr_array(X @ sparse.diags_array(1 / np.maximum(lengths, _TOLERANCE)))
+        gram = (X.T @ X).toarray() + _RIDGE * np.eye(X.shape[1])
+        inverse: FloatArray = np.linalg.inv(gram)
+        return cls(X, lengths, inverse)
+
+    def leverages(self) -> FloatArray:
+        """Return how much of each row's residual (n_rows,) the sums determine, from 0 to 1."""
+        step = max(1, _BLOCK_CELLS // self.X.shape[1])
+        found = []
+        for start in range(0, self.X.shape[0], step):
+            block = self.X[start : start + step]
+            parts = sparse.csr_array(block.multiply(block @ self.inverse))
+            found.append(np.asarray(parts.sum(axis=1)).ravel())
+        return np.concatenate(found)
+
+    def combinations(self, rows: IntArray) -> FloatArray:
+        """Return the weights (n, n_columns) with which the sums come nearest to each row's residual."""
+        nearest: FloatArray = self.X[rows] @ self.inverse / np.maximum(self.lengths, _TOLERANCE)
+        return nearest

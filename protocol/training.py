@@ -107,7 +107,7 @@ async def train_label_party(
     guard = Guard(channel.name, training)
     if training.disclosure == "shared":  # else it sees the residuals, and nothing is opened to it
         for rows in batches:
-            guard.admit(rows)
+            guard.admit(rows, with_total=True)
     checkpoints = Checkpoints(keep_in)
     checkpoints.describe(settings, batches, labels[split.training_samples])
     state = TrainingState.begin(initial_model(settings, channel.name, encoder, bias=True))

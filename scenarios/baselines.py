@@ -258,7 +258,10 @@ def _plain_half(run: Run, name: str, batches: Sequence[IntArray]) -> PlainHalf:
         for samples in (row_of[batch] for batch in batches):
             rows = samples if leads else np.unique(samples[samples >= 0])
             closed = np.ones(len(sources), dtype=bool)
-            closed[openable(fixed_point.take(rows), settings.training.min_support)] = False
+            opened = openable(
+                fixed_point.take(rows), settings.training.min_support, with_total=leads
+            )
+            closed[opened] = False
             half.closed.append(closed)
     return half
 

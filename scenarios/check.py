@@ -164,7 +164,7 @@ def _guard(
             if name != scenario.label_party.name:
                 guard.check_table(table)
             for of_batch in in_batches:
-                guard.admit(matrix.take(of_batch))
+                guard.admit(matrix.take(of_batch), with_total=name == scenario.label_party.name)
         except ColonnadeError as error:
             report.problems.append(str(error))
         report.warnings += guard.warnings

@@ -10,7 +10,7 @@ from scipy import sparse
 from parties.dataset import PartyDataset
 from parties.features import FixedPointMatrix
 from protocol.errors import GuardError
-from protocol.guards import Guard, leverages, openable
+from protocol.guards import Guard, Span, openable
 from protocol.settings import TrainingSettings
 
 
@@ -77,11 +77,14 @@ def test_leverages_are_those_of_the_projection() -> None:
     dense = draw.normal(size=(50, 8)) * (draw.random((50, 8)) < 0.4)
     X = sparse.csr_array(dense)
     projection = dense @ np.linalg.pinv(dense)
-    np.testing.assert_allclose(leverages(X), np.diag(projection), atol=1e-6)
+    np.testing.assert_allclose(Span.of(X).leverages(), np.diag(projection), atol=1e-6)
     doubled = sparse.csr_array(
         sparse.hstack([X, X])
     )  # columns that others add up to change nothing
-    np.testing.assert_allclose(leverages(doubled), np.diag(projection), atol=1e-6)
+    np.testing.assert_allclose(Span.of(doubled).leverages(), np.diag(projection), atol=1e-6)
+    rows = np.array([3, 8])
+    nearest = dense @ Span.of(X).combinations(rows).T
+    np.testing.assert_allclose(nearest, projection[:, rows], atol=1e-6)
 
 
 def colour_and_size() -> FixedPointMatrix:
@@ -109,15 +112,22 @@ def test_differences_of_opened_sums_leave_no_row_alone() -> None:
     assert len(openable(rows, 3)) == 3
 
 
-@given(st.integers(0, 2**32), st.integers(2, 4), st.integers(2, 4))
+def test_the_sum_of_all_residuals_is_taken_into_account() -> None:
+    """All of it, less all colours but the rare one, would be the rare colour's only row."""
+    rows = matrix(30, 0, colour_and_size().indicators.toarray()[:, :3])
+    assert openable(rows, 3).tolist() == [1, 2]
+    assert openable(rows, 3, with_total=True).tolist() == [2]
+
+
+@given(st.integers(0, 2**32), st.integers(2, 4), st.integers(2, 4), st.booleans())
 def test_no_combination_of_opened_sums_leaves_fewer_rows_than_agreed(
-    seed: int, features: int, min_support: int
+    seed: int, features: int, min_support: int, with_total: bool
 ) -> None:
     draw = np.random.default_rng(seed)
     codes = draw.geometric(0.4, (40, features)).clip(max=6) - 1
     ones = np.hstack([np.eye(6)[codes[:, feature]] for feature in range(features)])
-    columns = openable(matrix(40, 0, ones), min_support)
-    opened = ones[:, columns]
+    columns = openable(matrix(40, 0, ones), min_support, with_total=with_total)
+    opened = np.hstack([ones[:, columns], np.ones((40, int(with_total)))])
     projection = opened @ np.linalg.pinv(opened)
     # A combination that leaves m rows alone projects onto itself; one of these then has leverage 1/m.
     assert np.diag(projection).max(initial=0) < 1 / (min_support - 1)
