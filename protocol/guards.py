@@ -118,7 +118,7 @@ class Span:
         lengths = np.sqrt(np.asarray(X.multiply(X).sum(axis=0)).ravel())
         X = sparse.csr_array(X @ sparse.diags_array(1 / np.maximum(lengths, _TOLERANCE)))
         gram = (X.T @ X).toarray() + _RIDGE * np.eye(X.shape[1])
-        inverse: FloatArray = np.linalg.inv(gram)
+        inverse = np.linalg.inv(gram).astype(np.float64)
         return cls(X, lengths, inverse)
 
     def leverages(self) -> FloatArray:
