@@ -37,3 +37,11 @@ def shifted(folder: Path, model: str) -> Recording:
 @pytest.fixture(scope="session")
 def recorded_open(folder: Path, model: str) -> Recording:
     return record(load_parties(folder, model, "disclosure=open"))
+
+
+@pytest.fixture(scope="session", params=["shared", "open"])
+def encrypted(
+    request: pytest.FixtureRequest, recorded: Recording, recorded_open: Recording
+) -> Recording:
+    """Under either disclosure that encrypts."""
+    return recorded if request.param == "shared" else recorded_open

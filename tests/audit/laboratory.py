@@ -15,7 +15,7 @@ from flint import fmpz_mat
 from scipy import sparse
 
 from parties.features import FRACTION_BITS, FixedPointMatrix
-from parties.model import FloatArray, LocalModel, Optimizer, generator, joint_logits, sigmoid
+from parties.model import FloatArray, LocalModel, Optimizer, joint_logits, sigmoid
 from protocol.gradients import GradientForm, Integers, residual_slots
 from protocol.messages import IntArray
 from protocol.settings import EncryptionSettings, ProtocolSettings, TrainingSettings
@@ -187,7 +187,10 @@ def reduce_lattice(record: Record, spread: float) -> FloatArray:
     basis[:n_rows, n_rows + 1 :] = np.rint(2 * X / noise)
     basis[n_rows, n_rows + 1 :] = np.rint(2 * targets / noise)
     vectors = np.array(
-        [[int(entry) for entry in row] for row in fmpz_mat(basis.tolist()).lll(delta=0.999).tolist()]
+        [
+            [int(entry) for entry in row]
+            for row in fmpz_mat(basis.tolist()).lll(delta=0.999).tolist()
+        ]
     )
     # The label vector uses the last row once: it is 1 - 2y there, or its negative.
     candidates = vectors[np.abs(vectors[:, n_rows]) == 1]

@@ -26,6 +26,7 @@ from protocol.messages import (
     Message,
     OpenedGradients,
     Opening,
+    Residues,
     Words,
 )
 from protocol.paillier import PrivateKey
@@ -73,16 +74,14 @@ class Recording:
             for message in self.received(party, kind)
         ]
 
-    def ciphertexts(self) -> Iterator[int]:
-        """Return every ciphertext that anybody received."""
-        for view in self.run.views.values():
-            for _, message in view:
+    def ciphertexts(self, *parties: str) -> Iterator[int]:
+        """Return every ciphertext that some parties received, by default all of them."""
+        for party in parties or self.run.views:
+            for _, message in self.run.views[party]:
                 for value in vars(message).values():
                     if isinstance(value, Ciphertexts):
-                        for start in range(0, len(value.data), value.width):
-                            yield int.from_bytes(
-                                value.data[start : start + value.width], "little"
-                            )
+                        # Ciphertexts travel as Residues do.
+                        yield from Residues(value.width, value.data).integers()
 
     def decrypted_words(self) -> dict[str, Words]:
         """Return the integers modulo n that the coordinator decrypted, as words."""
@@ -196,8 +195,8 @@ def load_parties(folder: Path, model: str, *changes: str, data_seed: int = 1) ->
         [training]
         model = "{model}"
         factors = 2
-        epochs = 60
-        patience = 60
+        epochs = 40
+        patience = 40
         batch_size = 180
         [encryption]
         key_bits = 512
