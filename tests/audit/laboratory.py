@@ -54,9 +54,9 @@ class Round:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What the attacker knows in the end, and the labels (n_rows,) and logits it would like to know.
+    """What the attacker knows in the end, and the labels and probabilities (n_rows,) it would like to know.
 
-    ``logits`` are those of the first epoch, by row.
+    ``probabilities`` are those of the first epoch, by row.
     """
 
     form: GradientForm
@@ -64,7 +64,7 @@ class Record:
     bias: float
     rounds: list[Round]
     labels: FloatArray
-    logits: FloatArray
+    probabilities: FloatArray
 
 
 def train(setting: Setting) -> Record:
@@ -97,7 +97,7 @@ def train(setting: Setting) -> Record:
             logits = joint_logits(np.asarray(logits), np.asarray(sums))
             slots = residual_slots(sigmoid(logits) - labels[chosen], np.asarray(sums), settings)
             if not epoch:
-                first[chosen] = logits
+                first[chosen] = sigmoid(logits)
             integers = {
                 party: form.in_the_clear(rows[party], slots, half.factors)
                 for party, half in halves.items()
@@ -160,6 +160,23 @@ def solve(record: Record) -> FloatArray:
             square[np.ix_(one.rows, one.rows)] += a @ a.T
             right[one.rows] += a @ (a.T @ gaps - gradient[:, slot] * len(one.rows))
     return 0.5 + np.asarray(np.linalg.solve(square, right))
+
+
+def infer_probabilities(record: Record) -> FloatArray:
+    """Estimate the joint probabilities (n_rows,) of the first round, for an attacker who has the labels.
+
+    The label party's own gradients are ``X^T (p - y)``: the least change to its own part's probabilities that fulfils
+    them.
+    """
+    one = record.rounds[0]
+    rows = record.matrix.take(one.rows)
+    X = np.ldexp(rows.scaled.astype(np.float64), -FRACTION_BITS)
+    own = sigmoid(own_logits(record, one))
+    gradient = record.form.to_gradient(one.integers, record.matrix.fraction_bits, one.model.factors)
+    missing = gradient[:, 0] * len(one.rows) + X.T @ (record.labels[one.rows] - own)
+    probabilities = np.full(record.matrix.n_rows, 0.5)
+    probabilities[one.rows] = own + np.linalg.lstsq(X.T, missing, rcond=None)[0]
+    return probabilities
 
 
 def own_logits(record: Record, one: Round) -> FloatArray:
