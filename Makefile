@@ -32,6 +32,11 @@ test-postgres: .venv/installed-dev
 check-native: .venv/installed-dev
 	PYTHON=$(BIN)/python tests/native/check.sh
 
+# What each party sees of recorded runs, and the label attacks; their plot for docs/security.md.
+audit: .venv/installed-dev
+	$(BIN)/python -m pytest tests/audit
+	$(BIN)/python -m tests.audit.plot
+
 # Peers are measured where they are installed: pip install sf-heu fate-utils
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -206,7 +206,7 @@ def reduce_lattice(record: Record, spread: float) -> FloatArray:
     vectors = np.array(
         [
             [int(entry) for entry in row]
-            for row in fmpz_mat(basis.tolist()).lll(delta=0.999).tolist()
+            for row in fmpz_mat(basis.tolist()).lll(False, 0.999).tolist()
         ]
     )
     # The label vector uses the last row once: it is 1 - 2y there, or its negative.

@@ -66,12 +66,11 @@ class Recording:
 
     def seeds(self) -> list[bytes]:
         """Return every seed that anybody received."""
-        kinds = (ContributionSeed, DealtSeed, DealtShare)
         return [
             message.seed
             for party in self.run.views
-            for kind in kinds
-            for message in self.received(party, kind)
+            for _, message in self.run.views[party]
+            if isinstance(message, ContributionSeed | DealtSeed | DealtShare)
         ]
 
     def ciphertexts(self, *parties: str) -> Iterator[int]:
@@ -113,8 +112,8 @@ class Recording:
         """Return the numbers that the label party expanded, received or opened, as words, by what they are."""
         seeds = [
             message.seed
-            for kind in (ContributionSeed, DealtSeed)
-            for message in self.received(SHOP, kind)
+            for _, message in self.run.views[SHOP]
+            if isinstance(message, ContributionSeed | DealtSeed)
         ]
         expanded = [Stream(seed, self.roster.run).words(_SEED_WORDS) for seed in seeds]
         return {

@@ -15,9 +15,9 @@ _MOST_WORDS = 6000
 def uniformity(words: Words) -> float:
     """Return the p-value of "these are uniform": chi-square on each half byte, Kolmogorov-Smirnov on all."""
     halves = np.hstack([_bytes(words) >> 4, _bytes(words) & 15])
-    values = [stats.chisquare(np.bincount(half, minlength=16)).pvalue for half in halves.T]
-    values.append(stats.kstest(words.astype(np.float64) / 2.0**64, "uniform").pvalue)
-    return min(1.0, len(values) * float(min(values)))
+    values = [float(stats.chisquare(np.bincount(half, minlength=16)).pvalue) for half in halves.T]
+    values.append(float(stats.kstest(words.astype(np.float64) / 2.0**64, "uniform").pvalue))
+    return min(1.0, len(values) * min(values))
 
 
 def sameness(first: Words, second: Words) -> float:
@@ -33,11 +33,12 @@ def sameness(first: Words, second: Words) -> float:
     order = draw.permutation(2 * size)
     learnt, judged = order[:size], order[size:]
     forest = RandomForestClassifier(60, min_samples_leaf=5, random_state=0)
+    judged_origin = origin[judged]
     guesses = forest.fit(features[learnt], origin[learnt]).predict(features[judged])
-    # Given as many of either as the learnt half happened to leave, guesses are right by chance.
-    right = [np.count_nonzero((guesses == o) & (origin[judged] == o)) for o in (0, 1)]
-    numbers = [np.count_nonzero(origin[judged] == o) for o in (0, 1)]
-    table = [[right[0], numbers[0] - right[0]], [numbers[1] - right[1], right[1]]]
+    # By chance, a guess of "first" is as frequent among those of the second as among those of the first.
+    table = np.array(
+        [[np.count_nonzero(guesses[judged_origin == o] == g) for g in (0, 1)] for o in (0, 1)]
+    )
     return float(stats.fisher_exact(table, alternative="greater").pvalue)
 
 
