@@ -29,7 +29,7 @@ class Setting:
     """One toy training: a batch of ``rows``, each about another entity, and the attacker's ``columns``.
 
     ``others`` are the label party's columns. The unguarded variants: its weights are zero at first; rows are dealt
-    anew to the ``batches`` in each epoch.
+    anew to the ``batches`` in each epoch. Another ``run`` has the same data, and other weights and batches.
     """
 
     rows: int
@@ -41,14 +41,19 @@ class Setting:
     zero_weights: bool = False
     reshuffled: bool = False
     seed: int = 0
+    run: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """What the attacker keeps of a round: the batch's rows, its own half before it, the opened integers."""
+    """What the attacker keeps of a round: the batch's rows, its own half before it, the opened integers.
+
+    ``bias`` is the label party's initial one.
+    """
 
     rows: IntArray
     model: LocalModel
+    bias: float
     integers: Integers  # (n_columns, 1 + k)
 
 
@@ -61,7 +66,6 @@ class Record:
 
     form: GradientForm
     matrix: FixedPointMatrix
-    bias: float
     rounds: list[Round]
     labels: FloatArray
     probabilities: FloatArray
@@ -86,6 +90,7 @@ def train(setting: Setting) -> Record:
 
     form = GradientForm.of(settings, setting.rows, len(halves), scaled=True)
     rounds, first = list[Round](), np.zeros(n_rows)
+    draw = np.random.default_rng([setting.seed, setting.run])
     order = draw.permutation(n_rows)
     for epoch in range(setting.epochs):
         if epoch and setting.reshuffled:
@@ -102,12 +107,12 @@ def train(setting: Setting) -> Record:
                 party: form.in_the_clear(rows[party], slots, half.factors)
                 for party, half in halves.items()
             }
-            rounds.append(Round(chosen, halves[ATTACKER].copy(), integers[ATTACKER]))
+            rounds.append(Round(chosen, halves[ATTACKER].copy(), bias, integers[ATTACKER]))
             total = float(slots[:, 0].mean()) / 2.0**form.residual_bits
             for party, half in halves.items():
                 bits, factors = rows[party].fraction_bits, half.factors
                 half.step(form.to_gradient(integers[party], bits, factors), total)
-    return Record(form, matrices[ATTACKER], bias, rounds, labels, first)
+    return Record(form, matrices[ATTACKER], rounds, labels, first)
 
 
 def columns(values: FloatArray) -> FixedPointMatrix:
@@ -132,7 +137,9 @@ def _settings(setting: Setting) -> ProtocolSettings:
         disclosure="open",
     )
     return ProtocolSettings(
-        seed=setting.seed, training=training, encryption=EncryptionSettings(residual_bits=24)
+        seed=1000 * setting.seed + setting.run,
+        training=training,
+        encryption=EncryptionSettings(residual_bits=24),
     )
 
 
@@ -182,7 +189,7 @@ def infer_probabilities(record: Record) -> FloatArray:
 def own_logits(record: Record, one: Round) -> FloatArray:
     """Return what the attacker takes for the logits of a round."""
     rows = record.matrix.take(one.rows)
-    return record.bias + joint_logits(one.model.partial_logits(rows), one.model.latent_sums(rows))
+    return one.bias + joint_logits(one.model.partial_logits(rows), one.model.latent_sums(rows))
 
 
 def reduce_lattice(record: Record, spread: float) -> FloatArray:

@@ -107,6 +107,22 @@ def test_factors_give_more_equations_a_column_than_the_guard_counts() -> None:
     assert mean_auc(counted) < 0.75
 
 
+def test_equations_collect_over_runs_with_other_seeds() -> None:
+    """Each has batches of its own, as if they had been reshuffled."""
+
+    def collected(*runs: int) -> float:
+        aucs = []
+        for seed in SEEDS:
+            records = [train(replace(GUARDED, batches=4, seed=seed, run=run)) for run in runs]
+            rounds = [one for record in records for one in record.rounds]
+            inferred = solve(replace(records[0], rounds=rounds))
+            aucs.append(roc_auc_score(records[0].labels, inferred))
+        return float(np.mean(aucs))
+
+    assert collected(*range(12)) > 0.95
+    assert collected(*[0] * 12) < 0.75  # the same seed again adds nothing
+
+
 # The same attack on an encrypted run.
 
 
@@ -131,7 +147,7 @@ def attacked(folder: Path, batch_size: int, *changes: str) -> float:
     def mean(gradient: Gradient) -> FloatArray:
         if gradient.rows.n_columns == 8:
             rows = np.arange(gradient.rows.n_rows)
-            opened.append((gradient, Round(rows, gradient.model.copy(), gradient.integers)))
+            opened.append((gradient, Round(rows, gradient.model.copy(), 0.0, gradient.integers)))
         return honest(gradient)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -146,7 +162,7 @@ def _judge(run: Run, opened: list[tuple[Gradient, Round]]) -> float:
     for batch, (gradient, one) in zip(trained.split.batches, opened, strict=True):
         # One row a user: the bank's rows stand in the order of the samples.
         labels = trained.labels[batch.samples]
-        record = Record(gradient.form, gradient.rows, 0.0, [one], labels, labels)
+        record = Record(gradient.form, gradient.rows, [one], labels, labels)
         estimates.append(solve(record))
         truths.append(labels)
     return float(roc_auc_score(np.concatenate(truths), np.concatenate(estimates)))
