@@ -35,7 +35,7 @@ check-native: .venv/installed-dev
 # What each party sees of recorded runs, and the label attacks; their plot for docs/security.md.
 audit: .venv/installed-dev
 	$(BIN)/python -m pytest tests/audit
-	$(BIN)/python -m tests.audit.plot
+	PYTHONPATH=tests $(BIN)/python -m audit.plot
 
 # Peers are measured where they are installed: pip install sf-heu fate-utils
 bench: .venv/installed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.audit.recording import FACTORIZATION, LOGISTIC, Recording, load_parties, record
+from audit.recording import FACTORIZATION, LOGISTIC, Recording, load_parties, record
 
 
 @pytest.fixture(scope="session", params=[LOGISTIC, FACTORIZATION])

@@ -1,4 +1,4 @@
-"""Plot how label attacks fare against rows a column: ``python -m tests.audit.plot`` writes docs/label-attacks.svg."""
+"""Plot how label attacks fare against rows a column: ``make audit`` writes docs/label-attacks.svg."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
+from audit.laboratory import Record, Setting, reduce_lattice, solve, train
 from parties.model import FloatArray
 from protocol.settings import TrainingSettings
-from tests.audit.laboratory import Record, Setting, reduce_lattice, solve, train
 
 TARGET = Path(__file__).parents[2] / "docs" / "label-attacks.svg"
 SEEDS = range(8)

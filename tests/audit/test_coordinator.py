@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from audit.recording import FEATURE_PARTIES, Recording
+from audit.statistics import SIGNIFICANCE, independence, sameness, uniformity
 from protocol.channel import encode
 from protocol.messages import (
     ContributionShare,
@@ -14,8 +16,6 @@ from protocol.messages import (
     SharedPositions,
     SigmoidSeries,
 )
-from tests.audit.recording import FEATURE_PARTIES, Recording
-from tests.audit.statistics import SIGNIFICANCE, independence, sameness, uniformity
 
 PUBLIC = (Schedule, ScoreSchedule, SigmoidSeries, SamplePositions)
 

@@ -7,6 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from audit.recording import (
+    BANK,
+    FEATURE_PARTIES,
+    LOGISTIC,
+    TELCO,
+    Recording,
+    load_parties,
+    record,
+)
 from protocol import shares
 from protocol.errors import RemoteProtocolError
 from protocol.messages import (
@@ -21,20 +30,19 @@ from protocol.messages import (
     ScoreRequest,
     SharedPositions,
     SigmoidSeries,
+    TrainingStart,
 )
 from protocol.opening import Gradient
 from protocol.paillier import EncryptedVector
-from tests.audit.recording import (
-    BANK,
-    FEATURE_PARTIES,
-    LOGISTIC,
-    TELCO,
-    Recording,
-    load_parties,
-    record,
-)
 
-SETUP = {PublicKeyAnnouncement, IdKindAnnouncement, BlindingKey, SharedPositions, BatchPlan}
+SETUP = {
+    PublicKeyAnnouncement,
+    IdKindAnnouncement,
+    BlindingKey,
+    SharedPositions,
+    BatchPlan,
+    TrainingStart,
+}
 ROUNDS = {EncryptedResiduals, OpenedGradients, EpochEnd, ScoreRequest}
 REPEATS = {RoundEnd}
 DEALER = {SigmoidSeries}

@@ -14,13 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from parties.model import FloatArray, sigmoid
-from protocol.opening import Gradient
-from protocol.settings import TrainingSettings
-from scenarios import runner
-from scenarios.runner import Run
-from scenarios.scenario import load
-from tests.audit.laboratory import (
+from audit.laboratory import (
     Record,
     Round,
     Setting,
@@ -30,6 +24,12 @@ from tests.audit.laboratory import (
     solve,
     train,
 )
+from parties.model import FloatArray, sigmoid
+from protocol.opening import Gradient
+from protocol.settings import TrainingSettings
+from scenarios import runner
+from scenarios.runner import Run
+from scenarios.scenario import load
 
 SEEDS = range(4)
 DEFAULTS = TrainingSettings()

@@ -11,6 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audit.recording import (
+    BANK,
+    FACTORIZATION,
+    FEATURE_PARTIES,
+    SHOP,
+    Recording,
+    load_parties,
+    record,
+)
+from audit.statistics import SIGNIFICANCE, independence, sameness, uniformity
 from parties.features import FixedPointMatrix
 from parties.model import joint_logits
 from protocol.batches import Batch
@@ -26,16 +36,6 @@ from protocol.scoring import Scorer, coordinate_logits, request_logits
 from protocol.settings import ProtocolSettings, ScoringSettings
 from protocol.shares import Stream
 from scenarios import runner
-from tests.audit.recording import (
-    BANK,
-    FACTORIZATION,
-    FEATURE_PARTIES,
-    SHOP,
-    Recording,
-    load_parties,
-    record,
-)
-from tests.audit.statistics import SIGNIFICANCE, independence, sameness, uniformity
 
 
 def contributed(recording: Recording, party: str) -> FloatArray:

@@ -23,6 +23,7 @@ from flint import nmod_mat
 from gmpy2 import is_prime, mpz, next_prime, powmod
 from scipy import sparse, stats
 
+from audit.statistics import SIGNIFICANCE
 from parties.features import FixedPointMatrix
 from protocol.messages import IntArray
 from protocol.paillier import (
@@ -33,7 +34,6 @@ from protocol.paillier import (
     PrivateKey,
     transposed_product,
 )
-from tests.audit.statistics import SIGNIFICANCE
 
 SMALL_PRIMES = (3, 5, 7, 11, 13)  # their product, 15,015, tells entries of 13 bits apart
 ROWS = 40
