@@ -21,7 +21,8 @@ from protocol.messages import IntArray
 from protocol.settings import EncryptionSettings, ProtocolSettings, TrainingSettings
 
 LABEL, ATTACKER = "label", "attacker"
-RIDGE = 0.02  # of an equation, for what the attacker does not know
+# For what an attacker does not know: others' logits, and others' latent sums, which weigh more.
+RIDGE, RIDGE_OF_FACTORS = 0.02, 4.0
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def solve(record: Record) -> FloatArray:
     attacker's own part of the logit.
     """
     n_rows = record.matrix.n_rows
-    square, right = RIDGE * np.eye(n_rows), np.zeros(n_rows)
+    ridge = RIDGE_OF_FACTORS if record.form.factors else RIDGE
+    square, right = ridge * np.eye(n_rows), np.zeros(n_rows)
     for one in record.rounds:
         rows = record.matrix.take(one.rows)
         X = np.ldexp(rows.scaled.astype(np.float64), -FRACTION_BITS)

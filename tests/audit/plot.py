@@ -72,13 +72,13 @@ def draw(
         print(f"{name}: {told}")
     axes.axhline(0.5, color="grey", linewidth=0.5)
     axes.set_ylim(0.4, 1.03)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
 def main() -> None:
     """Run the attacks and write the plot."""
-    mpl.rcParams["svg.hashsalt"] = "colonnade"
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    mpl.rcParams.update({"svg.hashsalt": "colonnade", "svg.fonttype": "none"})
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     print("against rows a column, 64 rows:")
     draw(left, AGAINST_RATIO, ((ratio, 64, max(1, 64 // ratio)) for ratio in RATIOS))
@@ -91,7 +91,7 @@ def main() -> None:
         [RATIO * c for c in DEFAULT_COLUMNS], [str(RATIO * c) for c in DEFAULT_COLUMNS]
     )
     right.minorticks_off()
-    figure.savefig(TARGET, metadata={"Date": None})
+    figure.savefig(TARGET, metadata={"Date": None}, facecolor="white")
     print(f"wrote {TARGET.relative_to(Path.cwd())}")
 
 

@@ -93,6 +93,8 @@ def test_known_logits_and_a_small_batch_are_not_guarded() -> None:
     assert mean_auc(label_only, exact_lattice) == 1
     larger = replace(label_only, rows=128, columns=128 // DEFAULTS.guard_ratio)
     assert mean_auc(larger, exact_lattice) < 0.75
+    # With 24 rows a column the sums have fewer bits than there are labels.
+    assert mean_auc(replace(label_only, rows=48, columns=2), exact_lattice) < 0.75
 
 
 def test_factors_give_more_equations_a_column_than_the_guard_counts() -> None:

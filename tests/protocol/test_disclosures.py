@@ -27,9 +27,11 @@ LoadScenario = Callable[..., Scenario]
 Tables = dict[str, pd.DataFrame]
 
 
-@pytest.fixture
-def recorded(load_scenario: LoadScenario) -> Run:
-    return runner.run(load_scenario("epochs=2"), record_views=True)
+@pytest.fixture(params=["shared", "open"])
+def recorded(load_scenario: LoadScenario, request: pytest.FixtureRequest) -> Run:
+    """A run under either disclosure that encrypts; tests/audit looks closer."""
+    scenario = load_scenario("epochs=2", f"disclosure={request.param}")
+    return runner.run(scenario, record_views=True)
 
 
 def read_by(run: Run, *names: str) -> Iterator[tuple[str, str, Message]]:
@@ -82,13 +84,13 @@ def test_no_message_holds_a_feature_value(recorded: Run, tables: Tables) -> None
         assert not found(as_bytes(values), read_by(recorded, *others))
 
 
-def test_partial_logits_are_sums_and_go_to_the_label_party_alone(recorded: Run) -> None:
+def test_partial_logits_go_to_the_label_party_alone_and_only_where_open(recorded: Run) -> None:
     readers = {
         name
         for name, _, message in read_by(recorded, *everyone(recorded))
         if isinstance(message, PartialLogits)
     }
-    assert readers == {"shop"}
+    assert readers == ({"shop"} if recorded.scenario.training.disclosure == "open" else set())
 
 
 def test_no_residual_or_label_leaves_the_label_party(
