@@ -26,7 +26,7 @@ from protocol.messages import FloatArray, IntArray
 from protocol.scoring import SumScores
 from protocol.settings import ProtocolSettings
 from protocol.trained import initial_model
-from scenarios.evaluation import Ranking, Score, constant_logit, popularity, rank
+from scenarios.evaluation import Curves, Ranking, Score, constant_logit, popularity, rank
 from scenarios.runner import Run
 
 ALONE = "label party alone"
@@ -41,12 +41,13 @@ BAYES = "the truth (Bayes)"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The final tables, and how far the joint model is from the pooled one. ``rankings`` may be empty.
+    """The final tables and curves, and how far the joint model is from the pooled one. ``rankings`` may be empty.
 
     ``weight_distance`` is ``|joint - pooled| / |pooled|`` over all parties' parameters and the bias.
     """
 
     scores: Mapping[str, Score]
+    curves: Mapping[str, Curves]
     rankings: Mapping[str, Ranking]
     weight_distance: float
 
@@ -101,6 +102,7 @@ def compare(run: Run) -> Comparison:
     reference = _parameters([half.model for half in models[POOLED]])
     return Comparison(
         {name: Score.of(values, labels[test], of_test) for name, values in logits.items()},
+        {name: Curves.of(values, labels[test]) for name, values in logits.items()},
         _rankings(run, models),
         float(np.linalg.norm(joint - reference) / np.linalg.norm(reference)),
     )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import click
-from joblib import effective_n_jobs
 from rich import box
 from rich.console import Console
 from rich.progress import (
@@ -23,8 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from protocol.errors import ColonnadeError, SettingsError
-from protocol.native import choose_path
-from scenarios import align, baselines, deploy, movielens, run_folder, runner
+from scenarios import align, baselines, deploy, environment, movielens, run_folder, runner
 from scenarios import processes as in_processes
 from scenarios.check import check
 from scenarios.evaluation import Ranking
@@ -75,13 +71,9 @@ def list_scenarios() -> None:
 @main.command("doctor")
 def show_machine() -> None:
     """Say which arithmetic this machine takes, on how many cores, and with which libraries."""
-    path, why = choose_path()
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row("arithmetic", f"{path}: {why}")
-    table.add_row("cores", str(effective_n_jobs(-1)))
-    table.add_row("python", platform.python_version())
-    for library in ("colonnade", "phe", "gmpy2", "numpy", "pandas", "scikit-learn", "joblib"):
-        table.add_row(library, version(library))
+    for name, value in environment.describe().items():
+        table.add_row(name, value)
     Console().print(table)
 
 

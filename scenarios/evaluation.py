@@ -36,6 +36,9 @@ BoolArray = NDArray[np.bool_]
 
 _RANKING_METRICS = ("ndcg", "precision", "recall", "hit_rate", "mrr", "map")
 _CALIBRATION_BINS = 10
+_ROC_POINTS = 100
+# A step of a curve stands for this many rows or more, so that a report does not spell out single labels.
+_ROWS_A_POINT = 5
 # Cells of users x items held at once: about 50 MB with the copies that sorting makes.
 _BLOCK_CELLS = 1 << 20
 
@@ -100,6 +103,34 @@ class Score:
             n_users=n_users,
             n_skipped=n_skipped,
         )
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a report draws of logits and labels, thinned so that no point stands for a single row.
+
+    - ``roc``: (false positive rate, true positive rate) from (0, 0) to (1, 1), evenly spaced along the curve: at
+      most 100 steps, and none of fewer than 5 rows on average. Empty where a class is missing
+    - ``calibration``: (mean predicted, mean observed, rows) of up to 10 equally filled bins of predictions, of 5 rows
+      or more each unless equal predictions leave fewer in one
+    """
+
+    roc: list[tuple[float, float]]
+    calibration: list[tuple[float, float, int]]
+
+    @classmethod
+    def of(cls, logits: FloatArray, labels: FloatArray) -> Curves:
+        """Draw logits against 0/1 labels, both (n_rows,)."""
+        predicted = sigmoid(logits)
+        n_bins = int(np.clip(len(labels) // _ROWS_A_POINT, 1, _CALIBRATION_BINS))
+        bin_of = _calibration_bins(predicted, n_bins)
+        rows = np.bincount(bin_of, minlength=n_bins)
+        means = [
+            np.bincount(bin_of, weights=values, minlength=n_bins)[rows > 0] / rows[rows > 0]
+            for values in (predicted, labels)
+        ]
+        calibration = list(zip(*(mean.tolist() for mean in means), rows[rows > 0].tolist(), strict=True))
+        return cls(_roc(logits, labels), calibration)
 
 
 @dataclass(frozen=True)
@@ -227,10 +258,29 @@ def _grouped_auc(
 
 
 def _calibration_error(predicted: FloatArray, labels: FloatArray) -> float:
-    # Equal predictions share a bin, so that a constant prediction is judged as the one bin it is.
-    edges = np.quantile(predicted, np.arange(1, _CALIBRATION_BINS) / _CALIBRATION_BINS)
-    gaps = np.bincount(np.searchsorted(edges, predicted), weights=predicted - labels)
+    bin_of = _calibration_bins(predicted, _CALIBRATION_BINS)
+    gaps = np.bincount(bin_of, weights=predicted - labels)
     return float(np.sum(np.abs(gaps)) / len(labels))
+
+
+def _calibration_bins(predicted: FloatArray, n_bins: int) -> IntArray:
+    """Return each prediction's bin (n_rows,), equally filled as far as may be.
+
+    Equal predictions share a bin, so that a constant prediction is judged as the one bin it is.
+    """
+    edges = np.quantile(predicted, np.arange(1, n_bins) / n_bins)
+    return np.searchsorted(edges, predicted)
+
+
+def _roc(logits: FloatArray, labels: FloatArray) -> list[tuple[float, float]]:
+    """Return the ROC curve at even steps of its length, which runs over rows as their scores fall."""
+    if not 0 < np.sum(labels) < len(labels):
+        return []
+    false, true, _ = metrics.roc_curve(labels, logits)
+    steps = int(np.clip(len(labels) // _ROWS_A_POINT, 1, _ROC_POINTS))
+    along = np.linspace(0, 2, steps + 1)
+    thinned = [np.interp(along, false + true, rate).tolist() for rate in (false, true)]
+    return list(zip(*thinned, strict=True))
 
 
 def _best_first(

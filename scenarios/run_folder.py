@@ -29,6 +29,7 @@ from parties.model import LocalModel, Optimizer
 from protocol.errors import SettingsError
 from protocol.ledger import Ledger
 from protocol.trained import TrainedHalf
+from scenarios import environment
 from scenarios.baselines import Comparison
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
@@ -102,6 +103,7 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
     return {
         "scores": {name: finite(asdict(score)) for name, score in comparison.scores.items()},
         "rankings": {name: finite(asdict(one)) for name, one in comparison.rankings.items()},
+        "curves": {name: asdict(curves) for name, curves in comparison.curves.items()},
         "weight_distance_to_pooled": comparison.weight_distance,
         "history": [asdict(epoch) for epoch in run.label_party.trained.history],
         "rows": {
@@ -110,6 +112,14 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
             "batches": len(split.batches),
             "validation": len(split.validation),
             "test": len(split.test),
+        },
+        "tables": {
+            name: {
+                "rows": dataset.n_rows,
+                "columns": len(dataset.columns.columns),
+                "encoded_columns": len(run.halves[name].encoder.column_names),
+            }
+            for name, dataset in run.datasets.items()
         },
         "opened_gradients": {
             name: {
@@ -126,6 +136,7 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
         "seconds_per_epoch": run.seconds_per_epoch,
         "peak_memory_bytes": run.peak_memory,
         "warnings": run.warnings,
+        "environment": environment.describe(),
     }
 
 
