@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,16 +21,25 @@ from rich.progress import (
 from rich.table import Table
 
 from protocol.errors import ColonnadeError, SettingsError
-from scenarios import align, baselines, deploy, environment, movielens, run_folder, runner
+from scenarios import (
+    align,
+    baselines,
+    deploy,
+    environment,
+    movielens,
+    report,
+    run_folder,
+    runner,
+)
 from scenarios import processes as in_processes
 from scenarios.check import check
 from scenarios.evaluation import Ranking
+from scenarios.hooks import Hooks
 from scenarios.recommend import recommend
 from scenarios.scaffold import draft
 from scenarios.scenario import catalog, load
 
 BAD_INPUT = 2
-PHASES = ("setup", "alignment", "training", "scoring")
 
 
 class _Commands(click.Group):
@@ -143,6 +153,11 @@ def check_scenario(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Where run folders go."
 )
 @click.option("--processes", is_flag=True, help="Start every party as a process of its own.")
+@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, for scripts.")
+@click.option("--mlflow", metavar="URI", help="Log the run to this MLflow server or store as well.")
+@click.option(
+    "--tensorboard", type=click.Path(path_type=Path), help="Log the run for TensorBoard as well."
+)
 def run_scenario(
     scenario: str,
     changes: tuple[str, ...],
@@ -150,9 +165,14 @@ def run_scenario(
     path: str | None,
     runs: Path,
     processes: bool,
+    as_json: bool,
+    mlflow: str | None,
+    tensorboard: Path | None,
 ) -> None:
     """Run SCENARIO: a name from the catalogue, or the path of a scenario.toml."""
     settings = load(scenario, changes, seed, path)
+    hooks = Hooks(mlflow, tensorboard)
+    hooks.check()
     run_folder.check_writable(runs)
     console = Console()
     console.print(f"[bold]{settings.title or settings.name}[/bold]")
@@ -176,6 +196,23 @@ def run_scenario(
     comparison = baselines.compare(finished)
     folder = run_folder.write(finished, comparison, runs)
     _print_result(console, finished, comparison, folder)
+    _publish(console, folder, hooks)
+    if as_json:
+        click.echo(json.dumps(run_folder.summary(folder)))
+
+
+@main.command("report")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("comparison.html"),
+    show_default=True,
+    help="Where a comparison goes.",
+)
+def write_report(runs: tuple[Path, ...], output: Path) -> None:
+    """Write the report of a finished RUN (its folder) into it, or one that compares several."""
+    click.echo(report.write(runs[0]) if len(runs) == 1 else report.compare(runs, output))
 
 
 @main.command("align")
@@ -247,6 +284,16 @@ def recommend_items(run: Path, user: str, k: int, items: tuple[str, ...]) -> Non
     console.print(table)
     for name in found.unknown_to:
         console.print(f"{name} does not know this user and contributed nothing.")
+
+
+def _publish(console: Console, folder: Path, hooks: Hooks) -> None:
+    """Write the report and log elsewhere; the run is kept already, so what fails here is a warning."""
+    for what, publish in (("report", report.write), ("log", hooks.log)):
+        try:
+            publish(folder)
+        except Exception as error:  # noqa: BLE001 - no failure here is worth a finished run
+            console.print(f"[yellow]warning:[/yellow] no {what}: ", end="")
+            console.print(str(error) or type(error).__name__, markup=False)
 
 
 def _progress(console: Console) -> Progress:
@@ -341,7 +388,7 @@ def _cost_table(run: runner.Run) -> Table:
     for ledger in run.ledgers.values():
         numbers = defaultdict[tuple[str, str], float](float)
         numbers |= {(phase, quantity): number for _, phase, quantity, number in ledger.rows()}
-        phases = sorted({phase for phase, _ in numbers}, key=PHASES.index)
+        phases = sorted({phase for phase, _ in numbers}, key=run_folder.PHASES.index)
         for position, phase in enumerate(phases):
             table.add_row(
                 "" if position else ledger.party,

@@ -129,7 +129,9 @@ class Curves:
             np.bincount(bin_of, weights=values, minlength=n_bins)[rows > 0] / rows[rows > 0]
             for values in (predicted, labels)
         ]
-        calibration = list(zip(*(mean.tolist() for mean in means), rows[rows > 0].tolist(), strict=True))
+        calibration = list(
+            zip(*(mean.tolist() for mean in means), rows[rows > 0].tolist(), strict=True)
+        )
         return cls(_roc(logits, labels), calibration)
 
 

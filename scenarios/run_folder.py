@@ -4,6 +4,7 @@ settings.json           the resolved settings
 metrics.json            scores, baselines, the course of training, seconds, warnings
 costs.csv               party, phase, quantity, number
 transcript.jsonl        who sent what kind of message to whom, its size, what it discloses; never contents
+report.html, plots/     all that for people, made from these files alone (scenarios/report)
 parties/<name>/model.json    that party's weights and preprocessing, and nothing of anyone else
 """
 
@@ -33,6 +34,8 @@ from scenarios import environment
 from scenarios.baselines import Comparison
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
+
+PHASES = ("setup", "alignment", "training", "scoring")
 
 
 def write(run: Run, comparison: Comparison, runs: Path) -> Path:
@@ -137,6 +140,17 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
         "peak_memory_bytes": run.peak_memory,
         "warnings": run.warnings,
         "environment": environment.describe(),
+    }
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Return what a script wants to know of a run folder: where it is, scores, rankings, seconds, warnings."""
+    written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    kept = ("scores", "rankings", "seconds", "seconds_per_epoch", "peak_memory_bytes", "warnings")
+    return {
+        "scenario": folder.parent.name,
+        "folder": str(folder),
+        **{name: written[name] for name in kept},
     }
 
 

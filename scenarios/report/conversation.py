@@ -23,7 +23,14 @@ from protocol.messages import (
 
 _ONCE = {
     kind.__name__
-    for kind in (PublicKeyAnnouncement, BatchPlan, ColumnScale, Schedule, SigmoidSeries, SamplePositions)
+    for kind in (
+        PublicKeyAnnouncement,
+        BatchPlan,
+        ColumnScale,
+        Schedule,
+        SigmoidSeries,
+        SamplePositions,
+    )
 }
 _EACH_EPOCH = {kind.__name__ for kind in (BrierShare, EpochEnd)}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 MISSING = "–"
+_UNITS = ("kB", "MB", "GB", "TB")
 
 
 def score(number: float | None) -> str:
@@ -18,24 +17,30 @@ def count(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """Write a duration in seconds, minutes or hours."""
-    if number < 1e-3 and number:
+    """Write a duration in milliseconds, seconds, minutes or hours."""
+    if 0 < number < 1e-3:
         return "< 1 ms"
-    if number < 1:
+    if number < 0.9995:
         return f"{1000 * number:.0f} ms"
-    if number < 100:
+    if number < 99.95:
         return f"{number:.3g} s"
-    if number < 6000:
-        return f"{number // 60:.0f} min {number % 60:.0f} s"
-    return f"{number // 3600:,.0f} h {number % 3600 // 60:.0f} min"
+    whole = round(number)
+    if whole < 6000:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
 def size(number: float) -> str:
-    """Write a number of bytes in decimal units."""
-    units = ("bytes", "kB", "MB", "GB", "TB")
-    power = min(len(units) - 1, int(math.log(number, 1000) + 1e-9)) if number >= 1 else 0
-    value = number / 1000**power
-    return f"{value:,.0f} {units[power]}" if not power or value >= 100 else f"{value:.3g} {units[power]}"
+    """Write a number of bytes to three figures, in decimal units."""
+    if number < 1000:
+        return f"{number:.0f} bytes"
+    exponent = min(int(f"{number:.2e}".partition("e")[2]) // 3, len(_UNITS))
+    value = number / 1000**exponent
+    return (
+        f"{value:,.0f} {_UNITS[exponent - 1]}"
+        if value >= 100
+        else f"{value:.3g} {_UNITS[exponent - 1]}"
+    )
 
 
 def plain(number: float) -> str:

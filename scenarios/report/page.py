@@ -109,7 +109,10 @@ def _charts(record: Record) -> list[Drawing]:
                 "Observed share of positives against the mean predicted probability, in equally filled bins of test "
                 "rows; on the diagonal predictions can be taken at their word. Calibration error: "
                 + _listed(
-                    {c.name: record.metrics["scores"][c.name]["calibration_error"] for c in calibration}
+                    {
+                        c.name: record.metrics["scores"][c.name]["calibration_error"]
+                        for c in calibration
+                    }
                 ),
                 Axis("Mean predicted probability", 0, 1),
                 Axis("Observed share", 0, 1),
@@ -131,12 +134,14 @@ def _learning(record: Record) -> Chart:
         f"Validation {record.loss_name} after each of {len(history)} epochs, from {lines['validation'][0]:.4f} to "
         f"{lines['validation'][-1]:.4f}; the model of epoch {record.best_epoch} was kept.",
         Axis.of("Epoch", [1, max(2, len(history))]),
-        Axis.of(record.loss_name.capitalize(), [value for line in lines.values() for value in line]),
+        Axis.of(
+            record.loss_name.capitalize(), [value for line in lines.values() for value in line]
+        ),
         [
             Curve(name, list(enumerate(line, 1)), look)
             for look, (name, line) in enumerate(lines.items(), 1)
         ],
-        mark=record.best_epoch,
+        mark=(record.best_epoch, f"kept: {record.best_epoch}"),
     )
 
 

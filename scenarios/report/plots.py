@@ -19,17 +19,22 @@ from scenarios.report.rendering import template
 
 WIDTH = 360.0
 _CHARACTER = 6.3  # an average one of the 12 unit font, in units
+_LANE = 86.0  # the least distance of two lifelines
 _LEGEND_LINE = 18.0
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A labelled axis from ``low`` to ``high``; a logarithmic one needs positive numbers."""
+    """A labelled axis from ``low`` to ``high`` with a tick at each multiple of ``step``, by default about five.
+
+    A logarithmic one needs positive numbers and has its ticks at powers of ten.
+    """
 
     label: str
     low: float
     high: float
     logarithmic: bool = False
+    step: float | None = None
     write: Callable[[float], str] = numbers.plain
 
     @classmethod
@@ -41,7 +46,7 @@ class Axis:
             return cls(label, low, high if high > low else 10 * low, logarithmic=True)
         step = _step(high - low if high > low else abs(high) or 1.0)
         low, high = step * math.floor(low / step), step * math.ceil(high / step)
-        return cls(label, low, high if high > low else low + step)
+        return cls(label, low, high if high > low else low + step, step=step)
 
     def at(self, value: float) -> float:
         """Return where a value stands, from 0 to 1."""
@@ -55,7 +60,7 @@ class Axis:
             powers = range(round(math.log10(self.low)), round(math.log10(self.high)) + 1)
             values = [10.0**power for power in powers]
         else:
-            step = _step(self.high - self.low)
+            step = self.step or _step(self.high - self.low)
             first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
             values = [step * number for number in range(first, last + 1)]
         return [(self.at(value), self.write(value)) for value in values]
@@ -92,14 +97,14 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Chart(Drawing):
-    """Curves over two axes. ``diagonal`` draws the line from corner to corner, and ``mark`` an upright at an x."""
+    """Curves over two axes. ``diagonal`` names a line from corner to corner, ``mark`` an x and what is there."""
 
     template: ClassVar[str] = "chart.svg"
     x: Axis
     y: Axis
     curves: Sequence[Curve]
     diagonal: str = ""
-    mark: float | None = None
+    mark: tuple[float, str] | None = None
     width: ClassVar[float] = WIDTH
     left: ClassVar[float] = 52
     right: ClassVar[float] = 12
@@ -167,8 +172,14 @@ class Bars(Drawing):
             start, segments = 0.0, []
             for name, value in parts.items():
                 length = value / longest * self.width
-                words = f"{label}, {name}: {self.write(value)}" if name else f"{label}: {self.write(value)}"
-                segments.append((round(start, 2), round(length, 2), self.parts.index(name) + 1, words))
+                words = (
+                    f"{label}, {name}: {self.write(value)}"
+                    if name
+                    else f"{label}: {self.write(value)}"
+                )
+                segments.append(
+                    (round(start, 2), round(length, 2), self.parts.index(name) + 1, words)
+                )
                 start += length
             rows.append((label, index * self.line, self.write(sum(parts.values())), segments))
         return rows
@@ -180,7 +191,12 @@ class Bars(Drawing):
         columns = _columns(named)
         below = len(self.bars) * self.line + 14
         return [
-            (index % columns * self.width / columns, below + index // columns * _LEGEND_LINE, index + 1, name)
+            (
+                index % columns * self.width / columns,
+                below + index // columns * _LEGEND_LINE,
+                index + 1,
+                name,
+            )
             for index, name in enumerate(named)
         ]
 
@@ -217,12 +233,12 @@ class Exchange(Drawing):
     steps: Sequence[Step]
     line: ClassVar[float] = 46
     top: ClassVar[float] = 40
-    margin: ClassVar[float] = 52
+    margin: ClassVar[float] = 48
 
     @property
     def width(self) -> float:
-        """The drawing's, wider than a phone only from four parties on."""
-        return max(WIDTH, 2 * self.margin + 112 * (len(self.parties) - 1))
+        """The drawing's, wider than a phone only from five parties on."""
+        return max(WIDTH, 2 * self.margin + _LANE * (len(self.parties) - 1))
 
     @property
     def height(self) -> float:
@@ -233,8 +249,13 @@ class Exchange(Drawing):
     def lifelines(self) -> list[tuple[float, str, str]]:
         """(x, name, name short enough for its place) of each party."""
         gap = (self.width - 2 * self.margin) / (len(self.parties) - 1)
+        longest = int(gap / (1.15 * _CHARACTER))
         return [
-            (self.margin + index * gap, name, name if len(name) <= 15 else name[:14] + "…")
+            (
+                self.margin + index * gap,
+                name,
+                name if len(name) <= longest else name[: longest - 1] + "…",
+            )
             for index, name in enumerate(self.parties)
         ]
 
@@ -265,4 +286,4 @@ def _step(span: float) -> float:
 def _columns(names: Sequence[str]) -> int:
     """Return into how many columns a legend of these names fits."""
     longest = max(map(len, names), default=0)
-    return max(1, min(4, int((WIDTH - 40) / (_CHARACTER * longest + 34))))
+    return max(1, min(4, int((WIDTH - 20) / (_CHARACTER * longest + 24))))

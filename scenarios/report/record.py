@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from protocol.messages import Role
 from protocol.errors import SettingsError
 from protocol.ledger import MessageRecord
+from protocol.messages import Role
 from protocol.settings import ProtocolSettings
 from scenarios import run_folder
 from scenarios.baselines import JOINT
@@ -22,7 +22,6 @@ from scenarios.scenario import COORDINATOR, Scenario
 
 # What says where data come from, or what to call a run, is no setting that results depend on.
 _NOT_COMPARED = {"name", "title", "description", "folder", "parties", "truth"}
-PHASES = ("setup", "alignment", "training", "scoring")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +91,8 @@ class Record:
     @property
     def phases(self) -> list[str]:
         """The phases that cost anything, in their order."""
-        return [phase for phase in PHASES if any(during == phase for _, during in self.costs)]
+        charged = {phase for _, phase in self.costs}
+        return [phase for phase in run_folder.PHASES if phase in charged]
 
     @property
     def loss_name(self) -> str:

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from protocol.ledger import MessageRecord
+from scenarios.report.conversation import lessons, links, steps
+
+
+def sent(phase: str, sender: str, receiver: str, kind: str, size: int = 10) -> MessageRecord:
+    sealed = "coordinator" not in (sender, receiver)
+    return MessageRecord(0, phase, sender, receiver, kind, size, sealed, f"what {kind} tells")
+
+
+TRANSCRIPT = [
+    sent("alignment", "shop", "bank", "BlindingKey"),
+    sent("training", "shop", "bank", "BatchPlan"),
+    *[
+        sent("training", "bank", "shop", "PartialLogits", 30),
+        sent("training", "bank", "coordinator", "MaskedGradients"),
+        sent("training", "coordinator", "bank", "OpenedGradients"),
+    ]
+    * 4,
+    sent("training", "shop", "bank", "EpochEnd"),
+    sent("training", "bank", "shop", "PartialLogits", 50),
+    sent("scoring", "bank", "shop", "PartialLogits", 90),
+]
+
+
+def test_messages_fold_into_steps_stage_by_stage() -> None:
+    found = steps(TRANSCRIPT)
+    assert [(step.stage, step.kind, step.count, step.size) for step in found] == [
+        ("Alignment", "BlindingKey", 1, 10),
+        ("Before training", "BatchPlan", 1, 10),
+        ("Each round", "PartialLogits", 5, 170),
+        ("Each round", "MaskedGradients", 4, 40),
+        ("Each round", "OpenedGradients", 4, 40),
+        ("Each epoch", "EpochEnd", 1, 10),
+        ("Scoring", "PartialLogits", 1, 90),
+    ]
+    assert found[2].mean_size == 34
+
+
+def test_a_party_learns_from_what_it_receives() -> None:
+    found = steps(TRANSCRIPT)
+    assert [(one.kind, one.senders, one.count) for one in lessons(found, "shop")] == [
+        ("PartialLogits", ["bank"], 6)
+    ]
+    (lesson,) = lessons(found, "coordinator")
+    assert lesson.discloses == "what MaskedGradients tells"
+
+
+def test_links_come_busiest_first() -> None:
+    assert links(TRANSCRIPT)[0] == ("bank", "shop", 6, 260)
+    assert sum(messages for *_, messages, _ in links(TRANSCRIPT)) == len(TRANSCRIPT)
