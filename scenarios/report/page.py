@@ -133,7 +133,7 @@ def _learning(record: Record) -> Chart:
         "Course of training",
         f"Validation {record.loss_name} after each of {len(history)} epochs, from {lines['validation'][0]:.4f} to "
         f"{lines['validation'][-1]:.4f}; the model of epoch {record.best_epoch} was kept.",
-        Axis.of("Epoch", [1, max(2, len(history))]),
+        Axis.of("Epoch", [1, max(2, len(history))], whole=True),
         Axis.of(
             record.loss_name.capitalize(), [value for line in lines.values() for value in line]
         ),

@@ -38,13 +38,15 @@ class Axis:
     write: Callable[[float], str] = numbers.plain
 
     @classmethod
-    def of(cls, label: str, values: Sequence[float], *, logarithmic: bool = False) -> Axis:
-        """Make an axis that holds all values and begins and ends at a tick."""
+    def of(
+        cls, label: str, values: Sequence[float], *, logarithmic: bool = False, whole: bool = False
+    ) -> Axis:
+        """Make an axis that holds all values and begins and ends at a tick; ticks may be ``whole`` numbers only."""
         low, high = min(values), max(values)
         if logarithmic:
             low, high = 10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))
             return cls(label, low, high if high > low else 10 * low, logarithmic=True)
-        step = _step(high - low if high > low else abs(high) or 1.0)
+        step = max(_step(high - low if high > low else abs(high) or 1.0), float(whole))
         low, high = step * math.floor(low / step), step * math.ceil(high / step)
         return cls(label, low, high if high > low else low + step, step=step)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from protocol.in_process import InProcessTransport
+from scenarios import report
 from scenarios.cli import main
 
 Tables = dict[str, pd.DataFrame]
@@ -40,6 +42,51 @@ def test_a_run_ends_with_the_table(invoke: Callable[..., Result], tmp_path: Path
         assert words in result.output
     (folder,) = (tmp_path / "runs" / "three").iterdir()
     assert folder.name in result.output.replace("\n", "")
+
+
+def test_a_run_for_scripts_ends_with_one_line_of_json(invoke: Callable[..., Result]) -> None:
+    result = invoke("--set", "epochs=1", "--json")
+    summary = json.loads(result.stdout.splitlines()[-1])
+    folder = Path(summary["folder"])
+    assert summary["scenario"] == "three"
+    written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert summary["scores"] == written["scores"]
+    assert summary["seconds"] == written["seconds"]
+    assert (folder / "report.html").exists()
+
+
+def test_a_report_that_fails_is_a_warning(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> Path:
+        raise ZeroDivisionError("[bold]no plot")
+
+    monkeypatch.setattr(report, "write", fail)
+    result = invoke("--set", "epochs=1", "--json")
+    assert result.exit_code == 0
+    assert "warning: no report: [bold]no plot" in result.output
+    assert json.loads(result.stdout.splitlines()[-1])["seconds"] > 0
+
+
+def test_a_report_is_made_again_and_runs_are_compared(finished: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["report", str(finished)])
+    assert result.output == f"{finished / 'report.html'}\n"
+    output = tmp_path / "both.html"
+    result = CliRunner().invoke(
+        main, ["report", str(finished), str(finished), "--output", str(output)]
+    )
+    assert result.output == f"{output}\n"
+    assert output.exists()
+    result = CliRunner().invoke(main, ["report", str(tmp_path / "nothing")])
+    assert result.exit_code == 2
+    assert "is not the folder of a finished run" in result.stderr
+
+
+def test_a_missing_library_to_log_with_is_one_clear_line(
+    invoke: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    refused(invoke("--mlflow", "file:///store"), "colonnade[mlflow]", tmp_path)
 
 
 @pytest.mark.parametrize("method", ["keyed-hash", "ecdh"])

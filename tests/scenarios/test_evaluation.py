@@ -19,6 +19,7 @@ from protocol.errors import DataError, SettingsError
 from protocol.messages import FloatArray, IntArray
 from scenarios import evaluation
 from scenarios.evaluation import (
+    Curves,
     Ranking,
     Score,
     constant_logit,
@@ -481,3 +482,49 @@ def test_the_constant_is_the_base_rate_and_finite() -> None:
     assert constant_logit(np.zeros(10)) == pytest.approx(-math.log(19))
     with pytest.raises(DataError, match="at least one training row"):
         constant_logit(np.zeros(0))
+
+
+@quick
+@given(st.integers(2, 3000), st.integers(0, 2**32 - 1))
+def test_a_thinned_roc_curve_stays_on_the_whole_one(n_rows: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    labels = np.r_[0.0, 1.0, draw.integers(0, 2, n_rows - 2)]
+    logits = draw.normal(size=n_rows).round(1) + labels
+    roc = np.array(Curves.of(logits, labels).roc)
+    assert roc[0].tolist() == [0, 0]
+    assert roc[-1].tolist() == [1, 1]
+    assert len(roc) - 1 <= max(1, min(100, n_rows // 5))
+    assert np.diff(roc.sum(axis=1)) == pytest.approx(2 / (len(roc) - 1))
+    false, true, _ = metrics.roc_curve(labels, logits, drop_intermediate=False)
+    along = false + true
+    assert roc[:, 1] == pytest.approx(np.interp(roc.sum(axis=1), along, true))
+
+
+def test_a_thinned_roc_curve_keeps_its_area() -> None:
+    draw = np.random.default_rng(1)
+    labels = draw.integers(0, 2, 2000).astype(float)
+    logits = draw.normal(size=2000) + labels
+    false, true = np.array(Curves.of(logits, labels).roc).T
+    assert metrics.auc(false, true) == pytest.approx(Score.of(logits, labels).auc, abs=2e-3)
+
+
+def test_one_class_has_no_roc_curve() -> None:
+    assert Curves.of(np.zeros(9), np.ones(9)).roc == []
+
+
+def test_calibration_bins_are_scikit_learns_and_hold_several_rows() -> None:
+    draw = np.random.default_rng(2)
+    logits = draw.normal(size=1000)
+    labels = (draw.logistic(size=1000) < logits).astype(float)
+    observed, predicted = calibration_curve(
+        labels, 1 / (1 + np.exp(-logits)), n_bins=10, strategy="quantile"
+    )
+    found = np.array(Curves.of(logits, labels).calibration)
+    assert found[:, 0] == pytest.approx(predicted)
+    assert found[:, 1] == pytest.approx(observed)
+    assert found[:, 2].tolist() == 10 * [100]
+    few = Curves.of(logits[:23], labels[:23]).calibration
+    assert len(few) == 4
+    assert min(rows for *_, rows in few) >= 5
+    (one,) = Curves.of(np.zeros(50), labels[:50]).calibration
+    assert one == pytest.approx((0.5, labels[:50].mean(), 50))

@@ -16,9 +16,9 @@ ReadPage = Callable[[Path], Any]
 
 
 @pytest.fixture
-def other(folder: Path, tmp_path: Path) -> Path:
+def other(finished: Path, tmp_path: Path) -> Path:
     """The same run again, as if it had been open, longer and better."""
-    copy = Path(shutil.copytree(folder, tmp_path / "other"))
+    copy = Path(shutil.copytree(finished, tmp_path / "other"))
     settings = json.loads((copy / "settings.json").read_text(encoding="utf-8"))
     settings["training"] |= {"disclosure": "open", "epochs": 9}
     (copy / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
@@ -30,9 +30,9 @@ def other(folder: Path, tmp_path: Path) -> Path:
 
 
 def test_what_differs_is_marked(
-    folder: Path, other: Path, tmp_path: Path, read_page: ReadPage
+    finished: Path, other: Path, tmp_path: Path, read_page: ReadPage
 ) -> None:
-    path = report.compare([folder, other], tmp_path / "new" / "comparison.html")
+    path = report.compare([finished, other], tmp_path / "new" / "comparison.html")
     page = read_page(path)
     differing = page.table("Settings that differ")
     assert differing == {
@@ -57,13 +57,13 @@ def test_what_differs_is_marked(
 
 
 def test_equal_runs_have_no_table_of_differences(
-    folder: Path, tmp_path: Path, read_page: ReadPage
+    finished: Path, tmp_path: Path, read_page: ReadPage
 ) -> None:
-    page = read_page(report.compare(30 * [folder], tmp_path / "comparison.html"))
+    page = read_page(report.compare(30 * [finished], tmp_path / "comparison.html"))
     assert "All runs had the same settings." in page.text
     assert page.table("AUC")["Model"][-1] == "D1"
 
 
-def test_one_run_is_no_comparison(folder: Path, tmp_path: Path) -> None:
+def test_one_run_is_no_comparison(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="two or more"):
-        report.compare([folder], tmp_path / "comparison.html")
+        report.compare([finished], tmp_path / "comparison.html")

@@ -23,9 +23,9 @@ def change(path: Path, edit: Callable[[Any], object]) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def test_a_page_has_every_section_and_stands_alone(folder: Path, read_page: ReadPage) -> None:
-    path = report.write(folder)
-    assert path == folder / "report.html"
+def test_a_page_has_every_section_and_stands_alone(finished: Path, read_page: ReadPage) -> None:
+    path = report.write(finished)
+    assert path == finished / "report.html"
     page = read_page(path)
     ids = page.all("id")
     assert len(ids) == len(set(ids))
@@ -44,9 +44,9 @@ def test_a_page_has_every_section_and_stands_alone(folder: Path, read_page: Read
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text)
 
 
-def test_numbers_are_those_of_the_folder(folder: Path, read_page: ReadPage) -> None:
-    page = read_page(report.write(folder))
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+def test_numbers_are_those_of_the_folder(finished: Path, read_page: ReadPage) -> None:
+    page = read_page(report.write(finished))
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
     scores = page.table("Scores")
     assert set(scores) == {"Model", *metrics["scores"]}
     for model, score in metrics["scores"].items():
@@ -56,7 +56,7 @@ def test_numbers_are_those_of_the_folder(folder: Path, read_page: ReadPage) -> N
     for party, one in metrics["opened_gradients"].items():
         assert guards[party][0] == f"{one['entries_opened']:,}"
         assert guards[party][2] == f"{one['entries_withheld']:,}"
-    lines = (folder / "transcript.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (finished / "transcript.jsonl").read_text(encoding="utf-8").splitlines()
     messages = page.table("Messages by stage")
     assert f"All {len(lines):,} messages" in page.text
     assert messages["MaskedGradients"][2:5] == ["coordinator", "no", "6"]
@@ -65,7 +65,7 @@ def test_numbers_are_those_of_the_folder(folder: Path, read_page: ReadPage) -> N
     assert all(line["discloses"] in page.text for line in map(json.loads, lines))
 
 
-def test_what_others_wrote_is_text(folder: Path, read_page: ReadPage) -> None:
+def test_what_others_wrote_is_text(finished: Path, read_page: ReadPage) -> None:
     def spoil_settings(settings: Any) -> None:
         settings["title"] = settings["description"] = HOSTILE
 
@@ -75,19 +75,19 @@ def test_what_others_wrote_is_text(folder: Path, read_page: ReadPage) -> None:
         for group in ("scores", "curves"):
             metrics[group][HOSTILE] = metrics[group][ALONE]
 
-    change(folder / "settings.json", spoil_settings)
-    change(folder / "metrics.json", spoil_metrics)
-    page = read_page(report.write(folder))
+    change(finished / "settings.json", spoil_settings)
+    change(finished / "metrics.json", spoil_metrics)
+    page = read_page(report.write(finished))
     assert HOSTILE in page.text
     assert HOSTILE in page.table("Scores")
     assert not {"script", "img"} & {tag for tag, _ in page.tags}
-    for drawing in (folder / "plots").iterdir():
+    for drawing in (finished / "plots").iterdir():
         assert not ElementTree.parse(drawing).findall(".//{*}script")
 
 
-def test_each_drawing_stands_beside_the_page_and_says_what_it_shows(folder: Path) -> None:
-    report.write(folder)
-    names = {path.stem for path in (folder / "plots").iterdir()}
+def test_each_drawing_stands_beside_the_page_and_says_what_it_shows(finished: Path) -> None:
+    report.write(finished)
+    names = {path.stem for path in (finished / "plots").iterdir()}
     assert names == {
         "calibration",
         "exchange-alignment",
@@ -100,35 +100,35 @@ def test_each_drawing_stands_beside_the_page_and_says_what_it_shows(folder: Path
         "roc",
         "seconds",
     }
-    for path in (folder / "plots").iterdir():
+    for path in (finished / "plots").iterdir():
         drawing = ElementTree.parse(path).getroot()
         for part in ("title", "desc", "style"):
             assert (drawing.findtext(f"{{*}}{part}") or "").strip()
 
 
-def test_an_older_folder_has_fewer_plots(folder: Path, read_page: ReadPage) -> None:
+def test_an_older_folder_has_fewer_plots(finished: Path, read_page: ReadPage) -> None:
     def forget(metrics: Any) -> None:
         for name in ("curves", "tables", "environment"):
             del metrics[name]
 
-    change(folder / "metrics.json", forget)
-    page = read_page(report.write(folder))
+    change(finished / "metrics.json", forget)
+    page = read_page(report.write(finished))
     assert "ROC curves" not in page.text
     assert page.table("Scores")[JOINT]
 
 
 @pytest.mark.parametrize("damage", ["metrics.json", "costs.csv", "transcript.jsonl"])
-def test_a_damaged_folder_is_one_clear_line(folder: Path, damage: str) -> None:
-    (folder / damage).write_text('{"party": 1', encoding="utf-8")
+def test_a_damaged_folder_is_one_clear_line(finished: Path, damage: str) -> None:
+    (finished / damage).write_text('{"party": 1', encoding="utf-8")
     if damage == "costs.csv":
-        (folder / damage).unlink()
+        (finished / damage).unlink()
     with pytest.raises(SettingsError, match="missing a part or damaged"):
-        report.write(folder)
-    assert not (folder / "report.html").exists()
+        report.write(finished)
+    assert not (finished / "report.html").exists()
 
 
-def test_thousands_of_messages_make_no_longer_page(folder: Path) -> None:
-    short = report.write(folder).stat().st_size
-    transcript = folder / "transcript.jsonl"
+def test_thousands_of_messages_make_no_longer_page(finished: Path) -> None:
+    short = report.write(finished).stat().st_size
+    transcript = finished / "transcript.jsonl"
     transcript.write_text(200 * transcript.read_text(encoding="utf-8"), encoding="utf-8")
-    assert report.write(folder).stat().st_size < 1.05 * short
+    assert report.write(finished).stat().st_size < 1.05 * short

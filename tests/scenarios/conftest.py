@@ -1,4 +1,4 @@
-"""One small finished run for all tests of reports, and a reader of pages that refuses sloppy HTML."""
+"""One small finished run for all tests of what comes after, and a reader of pages that refuses sloppy HTML."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def read_page() -> Callable[[Path], Page]:
 
 
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = ["epochs=3", "encryption.key_bits=512", "insecure_key=true"]
     run = runner.run(load("breast-cancer", changes))
     return run_folder.write(run, baselines.compare(run), tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture
-def folder(_finished: Path, tmp_path: Path) -> Path:
+def finished(_once: Path, tmp_path: Path) -> Path:
     """The folder of a finished run, to do anything with."""
-    return Path(shutil.copytree(_finished, tmp_path / "runs" / _finished.name))
+    return Path(shutil.copytree(_once, tmp_path / "finished" / _once.name))
