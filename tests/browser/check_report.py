@@ -122,7 +122,9 @@ def test_a_report_prints(browser: Browser, pages: dict[str, Path], name: str) ->
     page = browser.new_page()
     page.goto(pages[name].as_uri())
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    pdf = page.pdf(format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "15mm"))
+    pdf = page.pdf(
+        format="A4", margin={"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"}
+    )
     (SCREENSHOTS / f"{name}.pdf").write_bytes(pdf)
     assert 2 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 10
     page.close()
