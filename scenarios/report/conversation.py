@@ -15,10 +15,12 @@ from protocol.messages import (
     BrierShare,
     ColumnScale,
     EpochEnd,
+    KeptEpochs,
     PublicKeyAnnouncement,
     SamplePositions,
     Schedule,
     SigmoidSeries,
+    TrainingStart,
 )
 
 _ONCE = {
@@ -30,6 +32,8 @@ _ONCE = {
         Schedule,
         SigmoidSeries,
         SamplePositions,
+        KeptEpochs,
+        TrainingStart,
     )
 }
 _EACH_EPOCH = {kind.__name__ for kind in (BrierShare, EpochEnd)}

@@ -46,7 +46,7 @@ class Axis:
         if logarithmic:
             low, high = 10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))
             return cls(label, low, high if high > low else 10 * low, logarithmic=True)
-        step = max(_step(high - low if high > low else abs(high) or 1.0), float(whole))
+        step = max(_step(high - low if high > low else abs(high) / 10 or 1.0), float(whole))
         low, high = step * math.floor(low / step), step * math.ceil(high / step)
         return cls(label, low, high if high > low else low + step, step=step)
 
@@ -70,7 +70,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Curve:
-    """A named line through points (x, y); ``dots`` marks each of them. ``look`` chooses colour and dashes, from 1."""
+    """A named line through points (x, y); ``dots`` marks each of them. ``look`` chooses colour and dashes, from 1.
+
+    Without a ``line`` the name stands beside each dot instead of in the legend.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -120,21 +123,22 @@ class Chart(Drawing):
 
     @property
     def legend(self) -> list[tuple[float, float, Curve]]:
-        """Where each curve is named."""
-        columns = _columns([curve.name for curve in self.curves])
+        """Where each line is named."""
+        lines = [curve for curve in self.curves if curve.line]
+        columns = _columns([curve.name for curve in lines])
         return [
             (
                 self.left + index % columns * (self.width - self.left) / columns,
                 self.bottom + 58 + index // columns * _LEGEND_LINE,
                 curve,
             )
-            for index, curve in enumerate(self.curves)
+            for index, curve in enumerate(lines)
         ]
 
     @property
     def height(self) -> float:
         """The whole drawing's."""
-        return self.legend[-1][1] + 10 if self.curves else self.bottom + 44
+        return self.legend[-1][1] + 10 if self.legend else self.bottom + 44
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Return where a point of the data is drawn."""

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from protocol.ledger import MessageRecord
 from scenarios.report.conversation import lessons, links, steps
+from scenarios.report.record import Record
 
 
 def sent(phase: str, sender: str, receiver: str, kind: str, size: int = 10) -> MessageRecord:
@@ -36,6 +39,16 @@ def test_messages_fold_into_steps_stage_by_stage() -> None:
         ("Scoring", "PartialLogits", 1, 90),
     ]
     assert found[2].mean_size == 34
+
+
+def test_no_kind_of_message_stands_in_the_wrong_stage(finished: Path) -> None:
+    run = Record.read(finished)
+    epochs = len(run.metrics["history"])
+    least = {"Each epoch": epochs, "Each round": epochs * run.metrics["rows"]["batches"]}
+    for step in steps(run.transcript):
+        assert step.count >= least.get(step.stage, 1), step.kind
+        if step.stage == "Before training":
+            assert step.count == 1, step.kind
 
 
 def test_a_party_learns_from_what_it_receives() -> None:
