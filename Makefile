@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-paths test-postgres check check-native bench bench-alignment bench-network
+.PHONY: demo test test-paths test-postgres test-report check check-native bench bench-alignment bench-network
 .PHONY: fuzz faults try-deploy clean
 
 demo: .venv/installed
