@@ -19,6 +19,7 @@ from protocol.errors import GuardError
 from protocol.messages import FloatArray, IntArray
 from protocol.settings import TrainingSettings
 
+_FEWEST_ROWS = 64  # lattice reduction finds labels in smaller batches, however few the columns
 _TOLERANCE = 1e-6
 _RIDGE = 1e-9  # columns that add up to others have no inverse without it
 _BLOCK_CELLS = 1 << 22
@@ -63,13 +64,17 @@ class Guard:
         self.withheld += entries * (n_columns - len(self.columns[number]))
 
     def _check_rows(self, n_rows: int, n_columns: int) -> None:
-        needed = self.settings.guard_ratio * n_columns
-        if self.settings.disclosure == "none" or n_rows >= needed:
+        entries, ratio = 1 + self.settings.n_factors, self.settings.guard_ratio
+        needed = max(_FEWEST_ROWS, ratio * entries * n_columns)
+        if self.settings.disclosure == "none" or not n_columns or n_rows >= needed:
             return
+        each, fewer = (
+            (f" of {entries} gradient entries", " or factors") if entries > 1 else ("", "")
+        )
         sentence = (
-            f"{self.party} has {n_columns} columns but batches of {n_rows} distinct rows: from so few rows a "
-            f"column its gradients can be solved for the labels. Use batch_size = {needed} or more "
-            f'(guard_ratio = {self.settings.guard_ratio} rows a column), fewer columns, or guard = "warn"'
+            f"{self.party} has {n_columns} columns{each} but batches of {n_rows} distinct rows: from so few its "
+            f"gradients can be solved for the labels. Use batch_size = {needed} or more (guard_ratio = {ratio} rows "
+            f'an entry, and {_FEWEST_ROWS} at least), fewer columns{fewer}, or guard = "warn"'
         )
         if self.settings.guard == "strict":
             raise GuardError(sentence)

@@ -2,13 +2,13 @@
 
 Read in order, this page is the conversation:
 
-====================  =====================  ===========================================  ============
-
-
+====================  =====================  ===========================================  ===================
 phase                 message                from -> to                                   disclosure
 ====================  =====================  ===========================================  ===================
 setup                 PublicKeyAnnouncement  coordinator -> data parties                  shared, open
+alignment             IdKindAnnouncement     label <-> feature parties (sealed)           all
 alignment             BlindingKey            label -> feature parties (sealed)            all
+alignment             PartlyBlindedIds       data parties -> data parties (sealed)        all
 alignment             BlindedIds             data parties -> coordinator                  all
 alignment             SharedPositions        coordinator -> data parties                  all
 training              BatchPlan              label -> feature parties (sealed)            all
@@ -40,31 +40,8 @@ scoring               LogitShare             coordinator -> label               
 
 Scoring and the validation at the end of an epoch take the messages of a forward pass. What goes between two data
 parties is sealed end to end: the coordinator, who relays it, cannot read it.
-=======
-====================  =====================  ==========================================
-phase                 message                from -> to
-====================  =====================  ==========================================
-setup                 PublicKeyAnnouncement  coordinator -> data parties
-alignment             IdKindAnnouncement     label <-> feature parties       (sealed)
-alignment             BlindingKey            label -> feature parties        (sealed)
-alignment             PartlyBlindedIds       data parties -> data parties    (sealed)
-alignment             BlindedIds             data parties -> coordinator
-alignment             SharedPositions        coordinator -> data parties
-training              BatchPlan              label -> feature parties        (sealed)
-training              ColumnScale            feature parties -> label        (sealed)
-training              Schedule               label -> coordinator
-each round            PartialLogits          feature parties -> label        (sealed)
-each round            EncryptedResiduals     label -> feature parties        (sealed)
-each round            MaskedGradients        feature parties -> coordinator
-each round            OpenedGradients        coordinator -> feature parties
-each epoch            ScoreRequest           label -> feature parties        (sealed)
-each epoch            EpochEnd               label -> everyone
-====================  =====================  ==========================================
-
 ``BlindingKey`` belongs to the alignment method ``keyed-hash``, ``PartlyBlindedIds`` to ``ecdh``; psi/submission.py has
-both. ``PlainResiduals`` takes the place of the three encrypted messages under ``disclosure = "none"``.
-What goes between two data parties is sealed end to end: the coordinator, who relays it, cannot read
-it.
+both.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def scenario_file(tmp_path: Path, tables: Tables) -> Path:
         [training]
         disclosure = "open"
         epochs = 4
-        batch_size = 60
+        batch_size = 64
         [encryption]
         key_bits = 512
         insecure_key = true

@@ -25,8 +25,10 @@ from audit.laboratory import (
     train,
 )
 from parties.model import FloatArray, sigmoid
+from protocol.errors import GuardError
+from protocol.guards import Guard
 from protocol.opening import Gradient
-from protocol.settings import TrainingSettings
+from protocol.settings import ModelName, TrainingSettings
 from scenarios import runner
 from scenarios.runner import Run
 from scenarios.scenario import load
@@ -84,20 +86,30 @@ def test_the_label_party_infers_others_logits_alike() -> None:
     assert explained(GUARDED.columns) < 0.3
 
 
-# What remains: docs/security.md says so, and what stops it.
+# What the guards are for, and what remains: docs/security.md tells.
 
 
-def test_known_logits_and_a_small_batch_are_not_guarded() -> None:
+def check(setting: Setting) -> None:
+    """Have the guard look at a batch of this setting; raises GuardError."""
+    model: ModelName = "factorization-machine" if setting.factors else "logistic"
+    training = TrainingSettings(model=model, factors=max(1, setting.factors))
+    Guard("bank", training).admit(train(setting).matrix)
+
+
+def test_known_logits_give_labels_away_in_batches_that_the_guard_refuses() -> None:
     """A label party without columns that others do not know: its logits follow from the seed."""
     label_only = replace(GUARDED, rows=32, columns=32 // DEFAULTS.guard_ratio, others=0)
     assert mean_auc(label_only, exact_lattice) == 1
+    with pytest.raises(GuardError):
+        check(label_only)
     larger = replace(label_only, rows=128, columns=128 // DEFAULTS.guard_ratio)
+    check(larger)
     assert mean_auc(larger, exact_lattice) < 0.75
     # With 24 rows a column the sums have fewer bits than there are labels.
     assert mean_auc(replace(label_only, rows=48, columns=2), exact_lattice) < 0.75
 
 
-def test_factors_give_more_equations_a_column_than_the_guard_counts() -> None:
+def test_factors_give_more_equations_a_column_so_the_guard_counts_entries() -> None:
     default_batch = Setting(
         rows=DEFAULTS.batch_size,
         columns=DEFAULTS.batch_size // DEFAULTS.guard_ratio,
@@ -105,7 +117,10 @@ def test_factors_give_more_equations_a_column_than_the_guard_counts() -> None:
         epochs=5,
     )
     assert mean_auc(default_batch) > 0.85
+    with pytest.raises(GuardError):
+        check(default_batch)
     counted = replace(default_batch, columns=default_batch.columns // (1 + DEFAULTS.factors))
+    check(counted)
     assert mean_auc(counted) < 0.75
 
 

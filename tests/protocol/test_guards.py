@@ -24,20 +24,34 @@ def matrix(n_rows: int, n_scaled: int, indicators: object = None) -> FixedPointM
 
 def test_a_batch_needs_rows_for_its_active_columns() -> None:
     guard = Guard("bank", TrainingSettings(guard_ratio=8))
-    guard.admit(matrix(24, 3))
+    guard.admit(matrix(80, 10))
     with pytest.raises(
-        GuardError, match=r"bank has 3 columns but batches of 23 .* batch_size = 24"
+        GuardError, match=r"bank has 10 columns but batches of 79 .* batch_size = 80"
     ):
-        guard.admit(matrix(23, 3))
+        guard.admit(matrix(79, 10))
+
+
+def test_factors_count_as_columns() -> None:
+    machine = TrainingSettings(model="factorization-machine", factors=4)
+    Guard("bank", machine).admit(matrix(80, 2))
+    with pytest.raises(GuardError, match=r"2 columns of 5 gradient entries .* batch_size = 80"):
+        Guard("bank", machine).admit(matrix(79, 2))
+
+
+def test_small_batches_are_refused_however_few_the_columns() -> None:
+    Guard("bank", TrainingSettings()).admit(matrix(64, 1))
+    with pytest.raises(GuardError, match="batch_size = 64 or more"):
+        Guard("bank", TrainingSettings()).admit(matrix(63, 1))
+    Guard("bank", TrainingSettings()).admit(matrix(5, 0))  # without columns nothing is opened
 
 
 def test_constant_columns_do_not_count() -> None:
     guard = Guard("bank", TrainingSettings(guard_ratio=8))
-    idle = np.zeros((24, 5))
-    guard.admit(matrix(24, 3, idle))
+    idle = np.zeros((80, 5))
+    guard.admit(matrix(80, 10, idle))
     idle[3:, 4] = 1
-    with pytest.raises(GuardError, match="4 columns"):
-        guard.admit(matrix(24, 3, idle))
+    with pytest.raises(GuardError, match="11 columns"):
+        guard.admit(matrix(80, 10, idle))
 
 
 def test_warn_collects_each_sentence_once() -> None:
@@ -64,7 +78,7 @@ def test_a_table_that_can_never_do_is_refused_before_anything_is_sent() -> None:
 def test_entries_of_rare_indicators_stay_closed() -> None:
     indicators = np.zeros((30, 3))
     indicators[:2, 0] = indicators[:3, 1] = 1
-    guard = Guard("bank", TrainingSettings(min_support=3))
+    guard = Guard("bank", TrainingSettings(min_support=3, guard="warn"))
     guard.admit(matrix(30, 1, indicators))
     assert guard.columns[0].tolist() == [0, 2]
     guard.count(0, 4)

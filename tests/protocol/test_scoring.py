@@ -20,7 +20,13 @@ LoadScenario = Callable[..., Scenario]
 
 
 def tiny_recommender(*changes: str) -> Scenario:
-    small = ["key_bits=1024", "insecure_key=true", "truth.arguments.size=tiny", *changes]
+    small = [
+        "key_bits=1024",
+        "insecure_key=true",
+        "guard=warn",
+        "truth.arguments.size=tiny",
+        *changes,
+    ]
     small += [f"parties.{name}.arguments.size=tiny" for name in ("shop", "bank", "telco")]
     return load("shop-bank-telco", small)
 

@@ -304,10 +304,10 @@ def test_training_stops_when_validation_no_longer_improves(load_scenario: LoadSc
 
 def test_a_guarded_plan_is_not_answered(load_scenario: LoadScenario) -> None:
     # The bank's three colours count only once encoded, which the check of the bare table cannot know.
-    scenario = load_scenario("batch_size=30")
+    scenario = load_scenario("guard_ratio=15")
     with pytest.raises(GuardError, match="bank has 6 columns"):
         runner.run(scenario)
-    warned = runner.run(load_scenario("batch_size=30", "guard=warn", "epochs=1"))
+    warned = runner.run(load_scenario("guard_ratio=15", "guard=warn", "epochs=1"))
     assert any("bank has 6 columns" in line for line in warned.warnings)
 
 

@@ -59,10 +59,10 @@ def test_one_party_checks_its_own_side_alone(scenario_file: Path) -> None:
 
 def test_what_the_guards_would_refuse_is_a_problem(load_scenario: Load) -> None:
     (problem, *_) = check(load_scenario("batch_size=16")).problems
-    assert "batch_size = 24 or more" in problem
+    assert "batch_size = 64 or more" in problem
     report = check(load_scenario("batch_size=16", "guard=warn"))
     assert not report.problems
-    assert "batch_size = 24 or more" in report.warnings[0]
+    assert "batch_size = 64 or more" in report.warnings[0]
 
 
 def test_the_command_ends_with_yes_or_with_lines_to_act_on(scenario_file: Path) -> None:

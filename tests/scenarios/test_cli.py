@@ -186,7 +186,7 @@ def test_bad_tables_are_one_clear_line(
 BAD_SETTINGS: dict[str, tuple[list[str], str]] = {
     "missing file": (["parties.bank.csv=nowhere.csv"], "nowhere.csv"),
     "text declared numeric": (['parties.bank.numeric=["colour"]'], "colour"),
-    "a batch the guard refuses": (["batch_size=16"], "batch_size = 24 or more"),
+    "a batch the guard refuses": (["batch_size=16"], "batch_size = 64 or more"),
     "a small key": (["insecure_key=false"], "insecure_key = true"),
     "an impossible key": (["key_bits=77"], "key_bits is 77"),
     "an unknown setting": (["batchsize=3"], "did you mean"),

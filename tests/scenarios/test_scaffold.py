@@ -81,14 +81,14 @@ def test_a_label_that_is_no_0_and_1_gets_a_threshold(files: list[Path]) -> None:
 
 def test_users_and_items_are_entities_of_their_own(tmp_path: Path) -> None:
     pairs = pd.DataFrame(
-        [(user, 1000 + item) for user in range(60) for item in range(40)],
+        [(user, 1000 + item) for user in range(120) for item in range(110)],
         columns=["customer", "product"],
     )
     pairs["bought"] = np.arange(len(pairs)) % 2
     pairs.to_csv(tmp_path / "shop.csv", index=False)
-    people = pd.DataFrame({"customer": range(60), "income": np.arange(60) / 7})
+    people = pd.DataFrame({"customer": range(120), "income": np.arange(120) / 7})
     people.to_csv(tmp_path / "bank.csv.gz", index=False)
-    things = pd.DataFrame({"sku": range(1000, 1040), "weight": np.arange(40) / 3})
+    things = pd.DataFrame({"sku": range(1000, 1110), "weight": np.arange(110) / 3})
     things.to_csv(tmp_path / "maker.csv", index=False, sep="\t")
     assert gzip.decompress((tmp_path / "bank.csv.gz").read_bytes()).startswith(b"customer")
     scenario = drafted([tmp_path / name for name in ("bank.csv.gz", "maker.csv", "shop.csv")])

@@ -9,13 +9,16 @@ from parties.dataset import IdKind
 from protocol.errors import DataError, SettingsError
 from scenarios.scenario import PartySettings, Scenario, catalog, load
 
+# Too few people for a factorization machine to keep their labels; anyone can download these.
+PUBLIC_DATA = {"restaurants", "two-cinemas"}
+
 
 def test_the_catalogue_loads_and_is_safe_by_default() -> None:
     scenarios = catalog()
     assert "breast-cancer" in [scenario.name for scenario in scenarios]
     for scenario in scenarios:
         assert scenario.title
-        assert scenario.training.guard == "strict"
+        assert scenario.training.guard == "strict" or scenario.name in PUBLIC_DATA
         assert scenario.encryption.key_bits >= 2048
 
 
