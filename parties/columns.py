@@ -78,8 +78,9 @@ def choose_kinds(
     table: Mapping[str, pd.Series],
     declared: Mapping[ColumnKind, Collection[str]],
     options: Mapping[str, ColumnOptions],
+    known: Mapping[str, ColumnKind],
 ) -> dict[str, ColumnKind]:
-    """Return each feature column's kind, declared or guessed; raises DataError where neither makes sense."""
+    """Return each feature column's kind, declared, ``known`` or guessed; raises DataError where none makes sense."""
     kinds: dict[str, ColumnKind] = {}
     for kind, names in declared.items():
         for name in names:
@@ -94,7 +95,7 @@ def choose_kinds(
                 f"{party}: options names {name!r}, which is no feature; there are {listed(table)}"
             )
     chosen = {
-        name: kinds.get(name) or guess_kind(f"{party}: column {name!r}", cells)
+        name: kinds.get(name) or known.get(name) or guess_kind(f"{party}: column {name!r}", cells)
         for name, cells in table.items()
     }
     for name, given in options.items():
@@ -165,11 +166,16 @@ def _guess_from_text(where: str, texts: pd.Series) -> ColumnKind:
 
 
 def read_feature(
-    party: str, cells: pd.Series, kind: ColumnKind, options: ColumnOptions
+    party: str,
+    cells: pd.Series,
+    kind: ColumnKind,
+    options: ColumnOptions,
+    *,
+    may_be_constant: bool = False,
 ) -> pd.Series:
     """Return checked cells: float64 of numbers and booleans, datetime64 of dates, else text with None.
 
-    Raises DataError if a cell is not of the kind or the column is constant.
+    Raises DataError if a cell is not of the kind, or the column is constant and may not be.
     """
     where = f"{party}: column {cells.name!r}"
     if kind is ColumnKind.NUMERIC:
@@ -189,7 +195,7 @@ def read_feature(
     else:
         texts = [None if cell is None else _category(cell) for cell in objects(cells)]
         feature = pd.Series(texts, dtype=object)
-    if feature.nunique() < 2:
+    if not may_be_constant and feature.nunique() < 2:
         value = "one value in every filled cell" if feature.notna().any() else "only empty cells"
         raise DataError(f"{where} is constant ({value}): nothing to learn from; leave it out")
     return feature

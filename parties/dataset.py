@@ -61,6 +61,7 @@ class Declaration(TypedDict, total=False):
     title: str | None
     threshold: float | None
     rating_range: tuple[float, float] | None
+    like: PartyDataset | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,7 @@ class PartyDataset:
         title: str | None = None,
         threshold: float | None = None,
         rating_range: tuple[float, float] | None = None,
+        like: PartyDataset | None = None,
     ) -> Self:
         """Check a table of pandas or polars and take it over; its index is ignored.
 
@@ -142,6 +144,8 @@ class PartyDataset:
         ``time`` names a column that orders rows and ``title`` one that names their items; neither
         is a feature unless declared so. With a ``threshold`` the label is a rating, within
         ``rating_range`` if that is given, and counts as 1 from the threshold on.
+        The table may hold further rows of one that was checked before, ``like`` it: then it has the
+        same features of the same kinds, may be too small for two values in each, and needs no label.
 
         Raises DataError if the table cannot be trained on as it is.
         """
@@ -156,13 +160,20 @@ class PartyDataset:
                 raise DataError(
                     f"{party}: no {role} column {name!r}; there are {listed(frame.columns)}"
                 )
+        if like is not None:
+            columns = [
+                name for name, kind in like.kinds.items() if kind is not ColumnKind.IDENTIFIER
+            ]
         if columns is None:
             if missing := sorted(set(ignore) - set(frame.columns)):
                 raise DataError(f"{party}: ignore names {listed(missing)}, which is no column")
             shown_only = {time, title} - {*numeric, *categorical, *datetime}
             apart = {label, *shown_only, *ids.values(), *ignore}
             columns = [name for name in frame.columns if name not in apart]
-        names = _choose_features(party, list(frame.columns), ids, label, columns, id_features)
+        leads = label is not None or (like is not None and like.label is not None)
+        names = _choose_features(
+            party, list(frame.columns), ids, label, columns, id_features, leads=leads
+        )
         declared = {
             ColumnKind.NUMERIC: numeric,
             ColumnKind.CATEGORICAL: categorical,
@@ -171,19 +182,29 @@ class PartyDataset:
             ColumnKind.DATETIME: datetime,
         }
         options = options or {}
-        kinds = choose_kinds(party, {name: frame[name] for name in names}, declared, options)
+        known = {} if like is None else like.kinds
+        kinds = choose_kinds(party, {name: frame[name] for name in names}, declared, options, known)
         if frame.empty:
             raise DataError(f"{party}: the table has no rows; check where it comes from")
         features = {
-            name: read_feature(party, frame[name], kind, options.get(name, ColumnOptions()))
+            name: read_feature(
+                party,
+                frame[name],
+                kind,
+                options.get(name, ColumnOptions()),
+                may_be_constant=like is not None,
+            )
             for name, kind in kinds.items()
         }
         for name in boolean:
             kinds[name] = ColumnKind.NUMERIC
         normalised = {
-            entity: _read_ids(party, frame[column], label, id_kinds.get(entity))
+            entity: _read_ids(party, frame[column], id_kinds.get(entity), leads=leads)
             for entity, column in ids.items()
         }
+        if like is not None:  # of a few ids that are text all may happen to look like numbers
+            text = [entity for entity in ids if like.id_kind(entity) is IdKind.TEXT]
+            id_kinds = {**dict.fromkeys(text, IdKind.TEXT), **id_kinds}
         for entity in id_features:
             features[ids[entity]] = pd.Series(normalised[entity], dtype=object)
             kinds[ids[entity]] = ColumnKind.IDENTIFIER
@@ -194,7 +215,9 @@ class PartyDataset:
             kinds=kinds,
             label=None
             if label is None
-            else _read_label(party, frame[label], threshold, rating_range),
+            else _read_label(
+                party, frame[label], threshold, rating_range, both_classes=like is None
+            ),
             time=None if time is None else frame[time].reset_index(drop=True),
             titles=None if title is None else frame[title].reset_index(drop=True),
             options=options,
@@ -287,9 +310,11 @@ def _choose_features(
     label: str | None,
     columns: Sequence[str],
     id_features: Sequence[str],
+    *,
+    leads: bool,
 ) -> list[str]:
-    if not ids or (label is None and len(ids) > 1):
-        expected = "one id column, as no label is set" if label is None else "an id column"
+    if not ids or (len(ids) > 1 and not leads):
+        expected = "an id column" if leads else "one id column, as no label is set"
         raise DataError(f"{party}: expected {expected}, got {len(ids)}; correct the ids setting")
     reserved = [*ids.values()] if label is None else [*ids.values(), label]
     for name, times in Counter([*reserved, *columns]).items():
@@ -303,7 +328,7 @@ def _choose_features(
 
 
 def _read_ids(
-    party: str, cells: pd.Series, label: str | None, kind: IdKind | None
+    party: str, cells: pd.Series, kind: IdKind | None, *, leads: bool
 ) -> NDArray[np.object_]:
     where = f"{party}: id column {cells.name!r}"
     raw = objects(cells)
@@ -321,7 +346,7 @@ def _read_ids(
             "write them so; correct them"
         )
     repeats = [times for times in Counter(values).values() if times > 1]
-    if repeats and label is None:
+    if repeats and not leads:
         raise DataError(
             f"{where} repeats {counted(len(repeats), 'id')} over {sum(repeats)} rows; a party "
             "without a label needs one row for each id, so drop or merge the others"
@@ -334,6 +359,8 @@ def _read_label(
     cells: pd.Series,
     threshold: float | None,
     rating_range: tuple[float, float] | None,
+    *,
+    both_classes: bool,
 ) -> NDArray[np.float64]:
     where = f"{party}: label column {cells.name!r}"
     if empty := int(cells.isna().sum()):
@@ -350,6 +377,6 @@ def _read_label(
     distinct = counted(cells.astype(object).map(str).nunique(), "distinct value")
     if not np.isin(values, (0.0, 1.0)).all():
         raise DataError(f"{where}: expected only 0 and 1, got {distinct}; map them to 0 and 1")
-    if values.min() == values.max():
+    if both_classes and values.min() == values.max():
         raise DataError(f"{where}: expected both 0 and 1, got {distinct}; add rows of both classes")
     return values

@@ -46,10 +46,13 @@ async def align_label_party(
     settings: AlignmentSettings,
     dataset: PartyDataset,
     progress: Progress = lambda done, total: None,
+    *,
+    may_be_empty: bool = False,
 ) -> Mapping[str, IntArray]:
     """Align with every feature party; return each own row's position there, -1 where it is not shared.
 
-    Raises AlignmentError if nothing is shared, if ids are written in different ways, or if there are too many to pad.
+    Raises AlignmentError if nothing is shared and that ``may_be_empty`` is not said, if ids are written in different
+    ways, or if there are too many to pad.
     """
     check_method(settings.method)
     groups = channel.roster.groups()
@@ -64,7 +67,9 @@ async def align_label_party(
         await _agree_on_kind(channel, others, entity, dataset.id_kind(entity))
         of_row, ids = distinct[entity]
         parties = [channel.name, *others]
-        shared = await _compare(channel, settings, entity, parties, lists[entity], len(ids), rounds)
+        shared = await _compare(
+            channel, settings, entity, parties, lists[entity], len(ids), rounds, may_be_empty
+        )
         position_of_distinct = np.full(len(ids), -1, dtype=np.int64)
         position_of_distinct[shared] = np.arange(len(shared))
         positions |= dict.fromkeys(others, position_of_distinct[of_row])
@@ -72,7 +77,11 @@ async def align_label_party(
 
 
 async def align_feature_party(
-    channel: Channel, settings: AlignmentSettings, dataset: PartyDataset
+    channel: Channel,
+    settings: AlignmentSettings,
+    dataset: PartyDataset,
+    *,
+    may_be_empty: bool = False,
 ) -> IntArray:
     """Align this party's entity type; return which of its rows are shared, in the agreed order.
 
@@ -86,7 +95,9 @@ async def align_feature_party(
     others = next(names for _, names in channel.roster.groups() if channel.name in names)
     rounds = Rounds(lambda done, total: None)
     parties = [label, *others]
-    return await _compare(channel, settings, entity, parties, ids, dataset.n_rows, rounds)
+    return await _compare(
+        channel, settings, entity, parties, ids, dataset.n_rows, rounds, may_be_empty
+    )
 
 
 async def coordinate_alignment(channel: Channel, settings: AlignmentSettings) -> Mapping[str, int]:
@@ -167,6 +178,7 @@ async def _compare(
     ids: Ids,
     n_own: int,
     rounds: Rounds,
+    may_be_empty: bool,
 ) -> IntArray:
     """Bring ``ids``, the first ``n_own`` of them no padding; return the rows that everyone has, in the agreed order."""
     order = draw_order(len(ids))
@@ -183,7 +195,7 @@ async def _compare(
         raise RemoteProtocolError(f"{coordinator} named a position twice")
     if len(rows) and rows.max() >= n_own:
         raise RemoteProtocolError(f"{coordinator} named a position that only pads the list")
-    if not len(rows):
+    if not (len(rows) or may_be_empty):
         raise AlignmentError(
             f"{channel.name} shares no '{entity}' with all other parties; expected at least one. "
             "Check that every party names the right id column and writes ids the same way"

@@ -7,24 +7,20 @@ and not with others, has one column of positions for each of them, empty where a
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import parallel_config
 
-from protocol.in_process import InProcessTransport
 from protocol.ledger import Ledger
 from protocol.messages import IntArray
 from protocol.training import Progress
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
 from scenarios.run_folder import write_whole
-from scenarios.runner import connect, peak_memory
+from scenarios.runner import peak_memory, play
 from scenarios.scenario import COORDINATOR, Scenario
 
 
@@ -46,20 +42,14 @@ class Alignment:
 def align(scenario: Scenario, progress: Progress = lambda done, total: None) -> Alignment:
     """Play all parties of a scenario up to the end of alignment; raises any ColonnadeError of theirs."""
     datasets = {party.name: scenario.dataset(party) for party in scenario.parties}
-    transport = InProcessTransport()
-    channels = connect(scenario, transport)
     label, settings = scenario.label_party.name, scenario.alignment
-    roles: dict[str, Coroutine[Any, Any, Any]] = {
-        COORDINATOR: coordinate_alignment(channels[COORDINATOR], settings),
-        label: align_label_party(channels[label], settings, datasets[label], progress),
-    }
-    for party in scenario.feature_parties:
-        name = party.name
-        roles[name] = align_feature_party(channels[name], settings, datasets[name])
-    ledgers = {name: channel.ledger for name, channel in channels.items()}
     started = time.perf_counter()
-    with parallel_config(n_jobs=scenario.encryption.n_jobs):
-        results = asyncio.run(transport.run(roles, ledgers))
+    results, channels = play(
+        scenario,
+        lambda channel: coordinate_alignment(channel, settings),
+        lambda channel: align_label_party(channel, settings, datasets[label], progress),
+        lambda channel: align_feature_party(channel, settings, datasets[channel.name]),
+    )
     return Alignment(
         shared=results[COORDINATOR],
         rows={name: dataset.n_rows for name, dataset in datasets.items()},
@@ -67,7 +57,7 @@ def align(scenario: Scenario, progress: Progress = lambda done, total: None) -> 
             name: _of_label_party(results[name]) if name == label else _of_rows(results[name])
             for name in datasets
         },
-        ledgers=ledgers,
+        ledgers={name: channel.ledger for name, channel in channels.items()},
         seconds=time.perf_counter() - started,
         peak_memory=peak_memory(),
     )

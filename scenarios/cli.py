@@ -11,13 +11,6 @@ from pathlib import Path
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from protocol.errors import ColonnadeError, SettingsError
@@ -35,6 +28,7 @@ from scenarios import processes as in_processes
 from scenarios.check import check
 from scenarios.evaluation import Ranking
 from scenarios.hooks import Hooks
+from scenarios.progress import rounds_bar, run_bar
 from scenarios.recommend import recommend
 from scenarios.scaffold import draft
 from scenarios.scenario import catalog, load
@@ -176,23 +170,13 @@ def run_scenario(
     run_folder.check_writable(runs)
     console = Console()
     console.print(f"[bold]{settings.title or settings.name}[/bold]")
-    with _progress(console) as bar:
-        task = bar.add_task("aligning", total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description="training")
-
+    with run_bar(console) as (aligning, training):
         if processes:
             finished = in_processes.run(
-                settings, progress, lambda line: console.print(line, markup=False)
+                settings, training, lambda line: console.print(line, markup=False)
             )
         else:
-            finished = runner.run(
-                settings,
-                progress,
-                aligning=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        bar.update(task, total=bar.tasks[0].completed, description="trained")
+            finished = runner.run(settings, training, aligning=aligning)
     comparison = baselines.compare(finished)
     folder = run_folder.write(finished, comparison, runs)
     _print_result(console, finished, comparison, folder)
@@ -231,7 +215,7 @@ def align_scenario(scenario: str, changes: tuple[str, ...], path: str | None, fo
     settings = load(scenario, changes, data_path=path)
     run_folder.check_writable(folder)
     console = Console()
-    with _progress(console) as bar:
+    with rounds_bar(console) as bar:
         task = bar.add_task("aligning", total=None)
         found = align.align(
             settings, lambda done, total: bar.update(task, completed=done, total=total)
@@ -294,17 +278,6 @@ def _publish(console: Console, folder: Path, hooks: Hooks) -> None:
         except Exception as error:  # noqa: BLE001 - no failure here is worth a finished run
             console.print(f"[yellow]warning:[/yellow] no {what}: ", end="")
             console.print(str(error) or type(error).__name__, markup=False)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rounds, left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def _print_result(

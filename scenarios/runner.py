@@ -7,14 +7,17 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from joblib import parallel_config
+from joblib.parallel import get_active_backend
 
 from parties.catalogue import Catalogue
 from parties.dataset import PartyDataset
@@ -44,6 +47,9 @@ from protocol.training import (
 )
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
 from scenarios.scenario import COORDINATOR, Scenario
+
+Part = Callable[[Channel], Coroutine[Any, Any, Any]]
+Result = TypeVar("Result")
 
 _MANY_CLIPPED = 0.01
 
@@ -164,38 +170,79 @@ def run(
     """
     started = time.perf_counter()
     datasets = load_datasets(scenario)
+    label = scenario.label_party.name
+    folders = {name: keep_in and keep_in / name for name in datasets}
+
+    def leader(channel: Channel) -> Coroutine[Any, Any, LabelPartyResult]:
+        return label_party(channel, scenario, datasets[label], progress, aligning, folders[label])
+
+    def follower(channel: Channel) -> Coroutine[Any, Any, TrainedHalf]:
+        name = channel.name
+        return feature_party(channel, scenario, datasets[name], folders[name])
+
+    results, channels = play(
+        scenario,
+        lambda channel: coordinator(channel, scenario),
+        leader,
+        follower,
+        record_views=record_views,
+    )
+    return Run(
+        scenario=scenario,
+        datasets=datasets,
+        label_party=results[label],
+        feature_parties={party.name: results[party.name] for party in scenario.feature_parties},
+        shared=results[COORDINATOR],
+        ledgers={name: channel.ledger for name, channel in channels.items()},
+        views={name: channel.view or [] for name, channel in channels.items()},
+        seconds=time.perf_counter() - started,
+        peak_memory=peak_memory(),
+    )
+
+
+def play(
+    scenario: Scenario,
+    coordinator: Part,
+    leader: Part,
+    follower: Part,
+    *,
+    record_views: bool = False,
+) -> tuple[dict[str, Any], dict[str, Channel]]:
+    """Let all parties talk in this process, the label party as ``leader``; return their results and their channels.
+
+    Works on as many cores as the scenario says, through the joblib back end that the caller has chosen.
+    """
     transport = InProcessTransport()
     channels = connect(scenario, transport)
     if record_views:
         for channel in channels.values():
             channel.view = []
-    features = [party.name for party in scenario.feature_parties]
-    label = scenario.label_party.name
-    folders = {name: keep_in and keep_in / name for name in datasets}
-    roles: dict[str, Coroutine[Any, Any, Any]] = {
-        COORDINATOR: coordinator(channels[COORDINATOR], scenario),
-        label: label_party(
-            channels[label], scenario, datasets[label], progress, aligning, folders[label]
-        ),
-        **{
-            name: feature_party(channels[name], scenario, datasets[name], folders[name])
-            for name in features
-        },
-    }
+    parts = {COORDINATOR: coordinator, scenario.label_party.name: leader}
+    roles = {name: parts.get(name, follower)(channel) for name, channel in channels.items()}
     ledgers = {name: channel.ledger for name, channel in channels.items()}
-    with parallel_config(n_jobs=scenario.encryption.n_jobs):
-        results = asyncio.run(transport.run(roles, ledgers))
-    return Run(
-        scenario=scenario,
-        datasets=datasets,
-        label_party=results[label],
-        feature_parties={name: results[name] for name in features},
-        shared=results[COORDINATOR],
-        ledgers=ledgers,
-        views={name: channel.view or [] for name, channel in channels.items()},
-        seconds=time.perf_counter() - started,
-        peak_memory=peak_memory(),
-    )
+    backend, _ = get_active_backend()  # of this thread, which need not be the one that works
+
+    async def everyone() -> dict[str, Any]:
+        with parallel_config(backend=backend, n_jobs=scenario.encryption.n_jobs):
+            return await transport.run(roles, ledgers)
+
+    return complete(everyone()), channels
+
+
+def complete(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end, also where an event loop is running already, as in a notebook."""
+    outer = None
+    with suppress(RuntimeError):
+        outer = asyncio.get_running_loop()
+    if outer is None:
+        return asyncio.run(work)
+    with closing(asyncio.new_event_loop()) as loop, ThreadPoolExecutor(1) as thread:
+        task = loop.create_task(work)
+        try:
+            return thread.submit(loop.run_until_complete, task).result()
+        except KeyboardInterrupt:  # which this thread alone hears
+            loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def connect(scenario: Scenario, transport: InProcessTransport) -> dict[str, Channel]:

@@ -73,9 +73,9 @@ class PartySettings(Settings):
     """One data party: its role and where its table comes from.
 
     The table comes from exactly one of ``csv`` and ``parquet`` (paths, relative to the scenario file), ``sql`` (a
-    query of the database at ``url``), ``function`` (``module:name``) and ``source`` (the name of a plug-in); the last
-    two are called with ``arguments``. A url with a password, or another secret argument, stands in an environment
-    variable, ``"env:NAME"``: a run keeps its settings.
+    query of the database at ``url``), ``function`` (``module:name``), ``source`` (the name of a plug-in; these two
+    are called with ``arguments``) and in Python ``frame``, a DataFrame at hand, which a run does not keep. A url with a
+    password, or another secret argument, stands in an environment variable, ``"env:NAME"``: a run keeps its settings.
 
     ``entity`` names what the ids in column ``id`` stand for; parties with the same one are aligned with each other.
     Rows whose entity a feature party does not know are dropped, or with ``missing = "neutral"`` kept: it then
@@ -109,6 +109,7 @@ class PartySettings(Settings):
     url: str | None = None
     function: str | None = None
     source: str | None = None
+    frame: Any = Field(default=None, exclude=True, repr=False)
     arguments: dict[str, Any] = Field(default={})
     columns: list[str] | None = None
     ignore: list[str] = Field(default=[])
@@ -128,6 +129,13 @@ class PartySettings(Settings):
                 f"variable and set '{ENVIRONMENT}NAME'"
             )
         return url
+
+    @field_validator("frame")
+    @classmethod
+    def _check_frame(cls, frame: Any) -> Any:
+        if isinstance(frame, str):  # all that a scenario file could say
+            raise ValueError("expected a DataFrame, which only Python can give; name a file")
+        return frame
 
     @field_validator("arguments")
     @classmethod
@@ -151,7 +159,7 @@ class PartySettings(Settings):
             raise ValueError(f"id_features names {strangers}; expected entities of ids")
         if strangers := sorted(set(self.id_kinds) - set(self.columns_by_entity)):
             raise ValueError(f"id_kinds names {strangers}; expected entities of ids")
-        given = [key for key in SOURCES if getattr(self, key) is not None]
+        given = [key for key in (*SOURCES, "frame") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"expected exactly one of {', '.join(SOURCES)}, got {len(given)}")
         for key, owners in OWNERS.items():
@@ -195,11 +203,16 @@ class PartySettings(Settings):
         }
         if self.source is not None:
             return plug_in(self.source, arguments)
+        if self.frame is not None:
+            return CallableSource(lambda: self.frame, "the table")
         call = FunctionCall(function=self.function or "", arguments=arguments)
         return CallableSource(lambda: call(self.name), call.function)
 
-    def dataset(self, folder: Path) -> PartyDataset:
-        """Read and check the table, relative to ``folder``; raises DataError or SettingsError."""
+    def dataset(self, folder: Path, like: PartyDataset | None = None) -> PartyDataset:
+        """Read and check the table, relative to ``folder``, or further rows ``like`` those that were checked before.
+
+        Raises DataError or SettingsError.
+        """
         declared: dict[str, Any] = {
             "ids": self.columns_by_entity,
             "label": self.label,
@@ -217,6 +230,7 @@ class PartySettings(Settings):
             "title": self.title,
             "threshold": self.threshold,
             "rating_range": self.rating_range and tuple(self.rating_range),
+            "like": like,
         }
         try:
             source = self.open_source(folder)
@@ -266,9 +280,9 @@ class Scenario(ProtocolSettings):
         """All others, in the file's order."""
         return [party for party in self.parties if party.role == "feature"]
 
-    def dataset(self, party: PartySettings) -> PartyDataset:
-        """Read and check one party's table; raises DataError or SettingsError."""
-        return party.dataset(self.folder)
+    def dataset(self, party: PartySettings, like: PartyDataset | None = None) -> PartyDataset:
+        """Return :meth:`PartySettings.dataset` of one of the parties."""
+        return party.dataset(self.folder, like)
 
 
 def catalog() -> list[Scenario]:
