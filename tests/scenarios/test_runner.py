@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
 from collections.abc import Callable
 
+import joblib
 import pytest
+from joblib.parallel import get_active_backend
 
 from protocol.errors import GuardError
 from scenarios import runner
@@ -39,3 +44,52 @@ def test_tables_are_checked_before_anything_starts(load_scenario: LoadScenario) 
         runner.load_datasets(load_scenario("batch_size=10"))
     with pytest.raises(GuardError, match="key of 512 bits"):
         runner.load_datasets(load_scenario("insecure_key=false"))
+
+
+async def _backend() -> tuple[str, int]:
+    backend, n_jobs = get_active_backend()
+    return type(backend).__name__, n_jobs
+
+
+def test_a_run_within_an_event_loop_keeps_the_callers_back_end(
+    load_scenario: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+
+    async def coordinate(*_: object) -> dict[str, int]:
+        heard.append(await _backend())
+        raise KeyError("enough")
+
+    monkeypatch.setattr(runner, "coordinator", coordinate)
+    scenario = load_scenario("n_jobs=2")
+
+    async def cell() -> None:
+        with joblib.parallel_config(backend="threading"):
+            runner.run(scenario)
+
+    for start in (lambda: asyncio.run(cell()), lambda: cell().send(None)):
+        with pytest.raises(KeyError):
+            start()
+    assert heard == [("ThreadingBackend", 2)] * 2
+
+
+def test_an_interrupt_ends_a_run_within_an_event_loop() -> None:
+    ended = []
+
+    async def work() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.append(True)
+
+    async def cell() -> None:
+        runner.complete(work())
+
+    loop = (
+        asyncio.new_event_loop()
+    )  # unlike asyncio.run's, one that leaves interrupts alone, as a notebook's
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(cell())
+    loop.close()
+    assert ended == [True]
