@@ -22,7 +22,7 @@ _COSTS = {  # the ledger's quantities, and what to call them and count them in
 _SCORES = ["auc", "gauc", "log_loss", "accuracy", "brier", "calibration_error"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """A finished run; the models that it is compared with are trained when they are first asked for."""
 
@@ -63,6 +63,9 @@ class Result:
         order = {name: number for number, name in enumerate(self.run.ledgers)}
         table = counts.rename("messages").reset_index()
         return table.sort_values("party", key=lambda names: names.map(order), ignore_index=True)
+
+    def __repr__(self) -> str:
+        return self.scores.to_string()
 
     def _repr_html_(self) -> str:
         run, settings = self.run, self.run.scenario.training

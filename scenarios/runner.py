@@ -68,7 +68,7 @@ class LabelPartyResult:
     pairs: PairScores | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)  # it holds every table: nothing to print
 class Run:
     """A finished run as the person who simulated all parties sees it. ``seconds`` is wall-clock time.
 

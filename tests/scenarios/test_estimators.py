@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,11 @@ from protocol.errors import (
 from protocol.settings import EncryptionSettings, ProtocolSettings, TrainingSettings
 from scenarios import Table, VerticalFactorizationMachine, VerticalLogisticRegression, runner
 from scenarios.estimators import VerticalClassifier
-from scenarios.scenario import load
+from scenarios.scenario import Scenario, load
 from scenarios.synthetic import shop_bank_telco
-from tests.conftest import LoadScenario, Tables
+
+Tables = dict[str, pd.DataFrame]
+LoadScenario = Callable[..., Scenario]
 
 ESTIMATORS = (VerticalLogisticRegression, VerticalFactorizationMachine)
 SMALL: dict[str, Any] = {

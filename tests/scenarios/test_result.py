@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import pytest
 
 from scenarios import runner
 from scenarios.baselines import JOINT, compare
 from scenarios.result import Result
-from tests.conftest import LoadScenario
+from scenarios.scenario import Scenario
+
+LoadScenario = Callable[..., Scenario]
 
 
 @pytest.fixture
@@ -19,6 +23,11 @@ def test_scores_are_those_of_the_comparison(result: Result) -> None:
     assert result.scores.index.tolist() == list(expected)
     assert result.scores.loc[JOINT, "auc"] == expected[JOINT].auc
     assert result.rankings.empty
+
+
+def test_it_prints_scores_and_no_table_of_anyones(result: Result) -> None:
+    assert JOINT in repr(result)
+    assert "example.org" not in repr(result) + repr(result.run)
 
 
 def test_costs_are_those_of_the_ledgers(result: Result) -> None:
