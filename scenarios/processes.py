@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from protocol.checkpoints import Epoch, TrainingState
 from protocol.errors import PartyUnavailableError
 from protocol.guards import Guard
 from protocol.identity import Identity, RosterEntry, RosterFile, to_toml, write_new
-from protocol.in_process import InProcessTransport
 from protocol.ledger import Ledger, MessageRecord
 from protocol.settings import ProtocolSettings
 from protocol.trained import TrainedHalf, TrainedLabelParty
@@ -207,16 +206,17 @@ def _gather(
     metrics = {name: json.loads((kept[name] / "metrics.json").read_bytes()) for name in names}
     halves = {name: run_folder.read_half(kept[name]) for name in datasets}
     label = scenario.label_party.name
-    transport = InProcessTransport()
-    channels = runner.connect(scenario, transport)
-    roles: dict[str, Any] = {
-        COORDINATOR: _coordinate(channels[COORDINATOR], scenario),
-        label: _lead(channels[label], scenario, datasets[label], halves[label], metrics[label]),
-    }
-    for name in channels[label].roster.features:
-        roles[name] = _follow(channels[name], scenario, datasets[name], halves[name], metrics[name])
-    unused = {name: channel.ledger for name, channel in channels.items()}
-    results = asyncio.run(transport.run(roles, unused))
+
+    def leader(channel: Channel) -> Coroutine[Any, Any, LabelPartyResult]:
+        return _lead(channel, scenario, datasets[label], halves[label], metrics[label])
+
+    def follower(channel: Channel) -> Coroutine[Any, Any, TrainedHalf]:
+        name = channel.name
+        return _follow(channel, scenario, datasets[name], halves[name], metrics[name])
+
+    results, channels = runner.play(
+        scenario, lambda channel: _coordinate(channel, scenario), leader, follower
+    )
     return Run(
         scenario=scenario,
         datasets=datasets,

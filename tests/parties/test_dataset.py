@@ -422,3 +422,31 @@ def test_unreadable_path_is_refused(tmp_path: Path) -> None:
         PartyDataset.from_csv("shop", tmp_path / "nowhere.csv", ids=IDS)
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         PartyDataset.from_csv("shop", tmp_path, ids=IDS)
+
+
+def test_further_rows_are_read_as_those_before() -> None:
+    before = read(table(code=["1", "2", "x", "1"]), label="bought", categorical=["code"])
+    one = table(code=["2", "1", "1", "2"], bought=None, extra=[1, 2, 3, 4])[:1]
+    further = read(one, categorical=["code"], like=before)
+    assert further.kinds == before.kinds
+    assert further.columns.columns.tolist() == before.columns.columns.tolist()
+    assert further.label is None
+    only_ones = read(table(code=["1"] * 4)[1:3], label="bought", like=before)
+    assert only_ones.label is not None
+    assert only_ones.label.tolist() == [1.0, 1.0]
+    with pytest.raises(DataError, match="no column 'age'"):
+        read(table(age=None, code=["1"] * 4), like=before)
+
+
+def test_further_rows_of_the_label_party_may_repeat_ids_without_a_label() -> None:
+    before = read(table(), label="bought")
+    twice = table(bought=None, user=["zoe@1", "zoe@1", "zoe@2", "zoe@3"])
+    assert read(twice, like=before).n_rows == 4
+    with pytest.raises(DataError, match="repeats 1 id over 2 rows"):
+        read(twice, like=read(feature_table()))
+
+
+def test_a_few_further_ids_that_look_like_numbers_are_still_text() -> None:
+    before = read(feature_table(user=["007", "8", "9", "10"]))
+    further = read(feature_table(user=["8", "9", "11", "12"])[:2], like=before)
+    assert before.id_kind("user_id") is further.id_kind("user_id") is IdKind.TEXT

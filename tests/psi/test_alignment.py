@@ -69,6 +69,8 @@ def align(
     datasets: Mapping[str, PartyDataset],
     progress: Progress = lambda done, total: None,
     missing: str = "drop",
+    *,
+    may_be_empty: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Channel]]:
     transport = InProcessTransport()
     channels = connect(scenario_of(datasets, missing), transport)
@@ -77,10 +79,14 @@ def align(
     label, *others = datasets
     roles: dict[str, Coroutine[Any, Any, Any]] = {
         "coordinator": coordinate_alignment(channels["coordinator"], settings),
-        label: align_label_party(channels[label], settings, datasets[label], progress),
+        label: align_label_party(
+            channels[label], settings, datasets[label], progress, may_be_empty=may_be_empty
+        ),
     }
     for name in others:
-        roles[name] = align_feature_party(channels[name], settings, datasets[name])
+        roles[name] = align_feature_party(
+            channels[name], settings, datasets[name], may_be_empty=may_be_empty
+        )
     ledgers = {name: channel.ledger for name, channel in channels.items()}
     return asyncio.run(transport.run(roles, ledgers)), channels
 
@@ -193,6 +199,13 @@ def test_the_agreed_order_is_drawn_afresh() -> None:
     ids = [str(number) for number in range(40)]
     orders = {tuple(align(KEYED, text(shop=ids, bank=ids))[0]["bank"].tolist()) for _ in range(3)}
     assert len(orders) == 3
+
+
+def test_an_intersection_may_be_empty_where_that_is_said() -> None:
+    results, _ = align(KEYED, text(shop=EMAILS[:2], bank=EMAILS[2:5]), may_be_empty=True)
+    assert results["shop"]["bank"].tolist() == [-1, -1]
+    assert results["bank"].tolist() == []
+    assert results["coordinator"] == {"users": 0}
 
 
 def test_an_empty_intersection_says_what_to_check() -> None:
