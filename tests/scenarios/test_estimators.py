@@ -34,12 +34,12 @@ LoadScenario = Callable[..., Scenario]
 ESTIMATORS = (VerticalLogisticRegression, VerticalFactorizationMachine)
 SMALL: dict[str, Any] = {
     "epochs": 4,
-    "batch_size": 60,
+    "batch_size": 64,
     "key_bits": 512,
     "insecure_key": True,
     "random_state": 3,
 }
-# A party that knows few users, or one that says so, contributes nothing to the others.
+ONE_BATCH = SMALL | {"batch_size": 140}
 UNKNOWN = r"does not know \d+ of the \d+ rows"
 
 
@@ -55,9 +55,9 @@ def described(tables: Tables, **of_feature_parties: Any) -> dict[str, Table]:
 @pytest.fixture(
     scope="module",
     params=[
-        VerticalLogisticRegression(disclosure="shared", **SMALL),
-        VerticalLogisticRegression(disclosure="open", **SMALL),
-        VerticalFactorizationMachine(factors=2, disclosure="shared", **SMALL),
+        VerticalLogisticRegression(disclosure="shared", **ONE_BATCH),
+        VerticalLogisticRegression(disclosure="open", **ONE_BATCH),
+        VerticalFactorizationMachine(factors=1, disclosure="shared", **ONE_BATCH),
     ],
     ids=["logistic-shared", "logistic-open", "factorization-shared"],
 )

@@ -11,6 +11,7 @@ from scenarios.run_folder import SavedHalf
 from scenarios.scenario import Scenario
 
 LoadScenario = Callable[..., Scenario]
+SMALL = ("epochs=1", "batch_size=110", "factors=1")
 
 
 @pytest.mark.parametrize("model", ["logistic", "factorization-machine"])
@@ -18,7 +19,7 @@ LoadScenario = Callable[..., Scenario]
 def test_halves_score_as_they_did_at_the_end_of_the_run(
     load_scenario: LoadScenario, model: str, disclosure: str
 ) -> None:
-    run = runner.run(load_scenario("epochs=1", f"model={model}", f"disclosure={disclosure}"))
+    run = runner.run(load_scenario(*SMALL, f"model={model}", f"disclosure={disclosure}"))
     halves = {name: SavedHalf(half.encoder, half.model) for name, half in run.halves.items()}
     prediction = predict(run.scenario, run.datasets, halves)
     test = run.label_party.trained.split.test.samples
