@@ -139,7 +139,7 @@ class Checkpoints:
         if self._folder is None:
             return
         body = state.to_bytes(self._data)
-        path = self._folder / f"epoch-{state.done:06d}"
+        kept = [self._path(epoch) for epoch in range(state.done, state.done - _KEPT, -1)]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
@@ -147,16 +147,17 @@ class Checkpoints:
                     file.write(_MAGIC + hashlib.sha256(body).digest() + body)
                     file.flush()
                     os.fsync(file.fileno())
-                    os.replace(file.name, path)
+                    os.replace(file.name, kept[0])
                 except BaseException:
                     os.unlink(file.name)
                     raise
-            for older in self._paths()[:-_KEPT]:
-                older.unlink()
+            # Whatever else is here is older, of a training that was given up, or half written when this party died.
+            for other in set(self._folder.iterdir()) - set(kept):
+                other.unlink()
         except OSError as error:
             raise CheckpointError(
                 f"the checkpoint of epoch {state.done} cannot be written to {self._folder}: {error.strerror}; "
-                "make room and resume"
+                "make room, then --resume takes the training up"
             ) from None
 
     def kept(self) -> tuple[bytes, list[int]]:
@@ -165,19 +166,23 @@ class Checkpoints:
         if any(fields["data"] != self._data for fields in found):
             raise CheckpointError(
                 f"the checkpoints in {self._folder} are of other rows, columns or settings than these; resume with "
-                "what the training began with, or start a new one"
+                "what the training began with, or start a new one without --resume"
             )
         newest = found[-1]["training"] if found else b""
         return newest, [fields["done"] for fields in found if fields["training"] == newest]
 
     def load(self, state: TrainingState, done: int, guard: Guard) -> TrainingState:
         """Return the state kept after ``done`` epochs, and have the guard go on; raises CheckpointError for none."""
-        fields = None if self._folder is None else _read(self._folder / f"epoch-{done:06d}")
+        fields = None if self._folder is None else _read(self._path(done))
         if fields is None:
             raise CheckpointError(f"there is no sound checkpoint of epoch {done} in {self._folder}")
         kept = state.taken_up(fields)
         guard.opened, guard.withheld = kept.opened, kept.withheld
         return kept
+
+    def _path(self, done: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"epoch-{done:06d}"
 
     def _paths(self) -> list[Path]:
         return [] if self._folder is None else sorted(self._folder.glob("epoch-??????"))

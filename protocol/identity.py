@@ -234,13 +234,13 @@ class RosterFile(Settings):
             )
         return entry
 
-    def agreement(self, settings: ProtocolSettings) -> bytes:
-        """Return the digest (SHA-256) of all that everyone must have in common: settings and members."""
+    def agreement(self, settings: ProtocolSettings, *, resume: bool = False) -> bytes:
+        """Return the digest (SHA-256) of all that everyone must have in common, whether to resume included."""
         agreed = settings.model_dump(
             mode="json", include=set(ProtocolSettings.model_fields), exclude=_OF_THE_MACHINE
         )
         members = sorted((member.model_dump() for member in self.members), key=lambda m: m["name"])
-        text = json.dumps([agreed, members], sort_keys=True)
+        text = json.dumps([agreed, members, resume], sort_keys=True)
         return hashlib.sha256(text.encode()).digest()
 
 

@@ -56,6 +56,7 @@ SERVICE, METHOD = "colonnade.Star", "Converse"
 GREETING_SECONDS = 10.0
 FAREWELL_SECONDS = 5.0
 _REDIAL_SECONDS = 0.2
+_SECONDS_BETWEEN_WARNINGS = 10.0
 REFUSED = grpc.StatusCode.FAILED_PRECONDITION
 OPTIONS = (
     ("grpc.max_receive_message_length", FRAME_BYTES),
@@ -99,8 +100,8 @@ async def on_network(work: Coroutine[Any, Any, Result]) -> Result:
 class NetworkTransport(ABC):
     """One party's end of the star: a Transport while its ``async with`` block lasts, which plays the role.
 
-    Leaving the block says goodbye, or, after an error, that this party has failed (not why), and waits until the
-    others have what was sent. ``run`` is the run's 16 random bytes.
+    Leaving the block says goodbye and waits until everyone has, or, after an error, that this party has failed (not
+    why). ``run`` is the run's 16 random bytes.
     """
 
     run: bytes
@@ -118,6 +119,7 @@ class NetworkTransport(ABC):
         }
         self._ended: set[str] = set()
         self._stopped: ProtocolError | None = None
+        self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -204,6 +206,12 @@ class NetworkTransport(ABC):
                 f"{self.name} has waited {self._limits.time_limit:g} s for a message of {sender}"
             ) from None
 
+    async def _wait_for_everyone(self) -> None:
+        """Wait until all others have ended their part, or the run has stopped."""
+        while not self._mailboxes.keys() <= self._ended and self._stopped is None:
+            self._news.clear()
+            await self._news.wait()
+
     def _raise_if_stopped(self) -> None:
         if self._stopped is not None:
             raise self._stopped
@@ -226,6 +234,7 @@ class NetworkTransport(ABC):
     def _wake(self) -> None:
         for mailbox in self._mailboxes.values():
             mailbox.wake()
+        self._news.set()
 
 
 class PartyTransport(NetworkTransport):
@@ -258,6 +267,9 @@ class PartyTransport(NetworkTransport):
         if self._link.pending and not reason:
             self._raise_if_stopped()
             raise PartyUnavailableError(f"{self._coordinator} has not taken the last messages")
+        if not reason:
+            await self._wait_for_everyone()
+            self._raise_if_stopped()
 
     def _way_to(self, receiver: str) -> tuple[Link, str]:
         return self._link, receiver
@@ -279,19 +291,34 @@ class PartyTransport(NetworkTransport):
         """Keep a stream to the coordinator open until it refuses us or is out of reach for too long."""
         now = asyncio.get_running_loop().time
         missing_since, patience = now(), self._limits.time_limit
+        told, advice = (
+            missing_since,
+            "; check the address, and that the roster lists its certificate",
+        )
         while now() - missing_since < patience:
             try:
                 if await self._converse():
                     missing_since, patience = now(), self._limits.absence_limit
+                    told, advice = missing_since, ""
                     log.warning("%s: the connection to %s dropped", self.name, self._coordinator)
             except RemoteProtocolError as error:
                 self._give_up(error)
                 return
+            if now() - told > _SECONDS_BETWEEN_WARNINGS:
+                told = now()
+                log.warning(
+                    "%s: no answer from %s at %s for %.0f s; dialling on for %.0f s%s",
+                    self.name,
+                    self._coordinator,
+                    self._roster.address,
+                    now() - missing_since,
+                    patience - (now() - missing_since),
+                    advice,
+                )
             await asyncio.sleep(_REDIAL_SECONDS)
         self._give_up(
             PartyUnavailableError(
-                f"{self._coordinator} at {self._roster.address} has been out of reach for "
-                f"{patience:g} s; check the address, and that the roster lists its certificate"
+                f"{self._coordinator} at {self._roster.address} has been out of reach for {patience:g} s{advice}"
             )
         )
 

@@ -82,7 +82,6 @@ class CoordinatorTransport(NetworkTransport):
             name: fingerprint(entry.certificate.encode()) for name, entry in roster.entries.items()
         }
         self._refusals: dict[str, str] = {}
-        self._news = asyncio.Event()
 
     async def _open(self) -> None:
         others = [entry for entry in self._roster.members if entry.name != self.name]
@@ -111,9 +110,7 @@ class CoordinatorTransport(NetworkTransport):
         """Say that the role has ended; relay on until everyone has, unless the run has failed."""
         self._announce(self.name, reason)
         if not reason:
-            while not self._parties.keys() <= self._ended and self._stopped is None:
-                self._news.clear()
-                await self._news.wait()
+            await self._wait_for_everyone()
         await self._wait_for_farewells()
         if not reason:
             self._raise_if_stopped()
@@ -169,7 +166,8 @@ class CoordinatorTransport(NetworkTransport):
             raise RemoteProtocolError(f"the certificate is not the one the roster lists for {name}")
         if hello.agreement != self._agreement:
             raise RemoteProtocolError(
-                f"{name} has other settings or another roster; everyone needs the same two files"
+                f"{name} has other settings or another roster, or only one of us resumes; everyone needs the same two "
+                "files, and --resume"
             )
         if hello.run not in (b"", self.run):
             raise RemoteProtocolError(f"{name} comes from another run; start it again")
@@ -249,7 +247,3 @@ class CoordinatorTransport(NetworkTransport):
         for name, other in self._parties.items():
             if name != party:
                 other.link.post(Ended(party, reason))
-
-    def _wake(self) -> None:
-        super()._wake()
-        self._news.set()

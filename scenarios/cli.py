@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -152,6 +153,7 @@ def check_scenario(
 @click.option(
     "--tensorboard", type=click.Path(path_type=Path), help="Log the run for TensorBoard as well."
 )
+@click.option("--resume", is_flag=True, help="Take up the newest run that broke.")
 def run_scenario(
     scenario: str,
     changes: tuple[str, ...],
@@ -162,23 +164,30 @@ def run_scenario(
     as_json: bool,
     mlflow: str | None,
     tensorboard: Path | None,
+    resume: bool,
 ) -> None:
     """Run SCENARIO: a name from the catalogue, or the path of a scenario.toml."""
     settings = load(scenario, changes, seed, path)
     hooks = Hooks(mlflow, tensorboard)
     hooks.check()
     run_folder.check_writable(runs)
+    keep_in = run_folder.checkpoints(runs / settings.name, resume=resume)
     console = Console()
     console.print(f"[bold]{settings.title or settings.name}[/bold]")
     with run_bar(console) as (aligning, training):
         if processes:
             finished = in_processes.run(
-                settings, training, lambda line: console.print(line, markup=False)
+                settings,
+                training,
+                lambda line: console.print(line, markup=False),
+                keep_in=keep_in,
+                resume=resume,
             )
         else:
-            finished = runner.run(settings, training, aligning=aligning)
+            finished = runner.run(settings, training, aligning=aligning, keep_in=keep_in)
     comparison = baselines.compare(finished)
     folder = run_folder.write(finished, comparison, runs)
+    shutil.rmtree(keep_in, ignore_errors=True)
     _print_result(console, finished, comparison, folder)
     _publish(console, folder, hooks)
     if as_json:

@@ -91,17 +91,26 @@ def _entry(
     return validated(RosterEntry, {**public.model_dump(), **values}, str(file))
 
 
+_resume = click.option(
+    "--resume",
+    is_flag=True,
+    help="Take up a training that broke, after the last epoch that all have kept; everyone must say so.",
+)
+
+
 @click.command("coordinator")
 @click.argument("config", type=_FILE)
-def coordinator(config: Path) -> None:
+@_resume
+def coordinator(config: Path, resume: bool) -> None:
     """Play the coordinator of one run as the file CONFIG says."""
     _log_to_stderr()
-    Organisation.read(config).coordinate(_say)
+    Organisation.read(config, resume=resume).coordinate(_say)
 
 
 @click.command("party")
 @click.argument("config", type=_FILE)
-def party(config: Path) -> None:
+@_resume
+def party(config: Path, resume: bool) -> None:
     """Play a data party of one run as the file CONFIG says."""
     _log_to_stderr()
     last = [float("-inf")]
@@ -111,7 +120,7 @@ def party(config: Path) -> None:
             last[0] = time.monotonic()
             _say(f"training: round {done} of at most {total}")
 
-    Organisation.read(config).take_part(_say, progress)
+    Organisation.read(config, resume=resume).take_part(_say, progress)
 
 
 COMMANDS = (keygen, roster, coordinator, party)

@@ -9,11 +9,13 @@ results/<run>/          the run's id, the same at every organisation
     model.json          a data party's own weights and preprocessing
     metrics.json        the label party's scores and course of training; what was opened to a feature party
     costs.csv, transcript.jsonl    what this party spent and sent
+results/<configuration>.checkpoints/    a data party's half after the last epochs, until everyone has finished
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import tomllib
 from collections.abc import Callable, Coroutine
@@ -27,7 +29,7 @@ from pydantic import Field
 from parties.catalogue import USER
 from parties.dataset import PartyDataset
 from protocol.channel import Channel
-from protocol.errors import SettingsError
+from protocol.errors import PartyUnavailableError, SettingsError
 from protocol.identity import Identity, Name, RosterFile
 from protocol.ledger import Ledger, metered
 from protocol.network import Limits, NetworkTransport, PartyTransport
@@ -42,6 +44,8 @@ from scenarios.scenario import PartySettings, validated
 Say = Callable[[str], None]
 Play = Callable[[Channel, Path], Coroutine[Any, Any, None]]
 
+RESUME = "start everyone again with --resume to go on after the last epoch that all have kept"
+
 
 class Agreement(ProtocolSettings):
     """The settings that everyone has agreed on, under a name."""
@@ -54,13 +58,15 @@ class Configuration(Settings):
     """What one organisation's file says; paths are relative to it.
 
     ``data`` says where a data party's table comes from, as in a scenario's ``[[parties]]``; name, role and what it
-    joins on are the roster's. ``listen`` is the coordinator's own address where the roster's is not on its machine.
+    joins on are the roster's. ``checkpoints`` go beside the ``results`` if nothing is said. ``listen`` is the
+    coordinator's own address where the roster's is not on its machine.
     """
 
     key: str
     roster: str
     settings: str
     results: str = "runs"
+    checkpoints: str | None = None
     listen: str | None = None
     time_limit: Positive = Limits.time_limit
     absence_limit: Positive = Limits.absence_limit
@@ -81,10 +87,13 @@ class Organisation:
     roster: RosterFile
     agreement: Agreement
     configuration: Configuration
+    results: Path
+    checkpoints: Path
     folder: Path
+    resume: bool
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, *, resume: bool = False) -> Self:
         """Read a configuration and the three files it names; raises SettingsError."""
         configuration = validated(Configuration, _read_toml(path), str(path))
         folder = path.parent
@@ -95,14 +104,24 @@ class Organisation:
         identity = Identity.read(folder / configuration.key)
         roster = RosterFile.read(folder / configuration.roster)
         roster.check_own(identity)
-        run_folder.check_writable(folder / configuration.results)
+        results = folder / configuration.results
+        checkpoints = results / f"{path.stem}.checkpoints"
+        if configuration.checkpoints is not None:
+            checkpoints = folder / configuration.checkpoints
+        for place in (results, checkpoints):
+            run_folder.check_writable(place)
         runner.check_settings(agreement, len(roster.members) - 1)
-        return cls(identity, roster, agreement, configuration, folder)
+        return cls(identity, roster, agreement, configuration, results, checkpoints, folder, resume)
 
     @property
     def role(self) -> str:
         """The role that the roster gives this organisation."""
         return self.roster.entries[self.identity.name].role
+
+    @property
+    def common(self) -> bytes:
+        """The digest of what everyone must have in common."""
+        return self.roster.agreement(self.agreement, resume=self.resume)
 
     def coordinate(self, say: Say) -> None:
         """Play the coordinator from beginning to end."""
@@ -115,7 +134,7 @@ class Organisation:
         transport = CoordinatorTransport(
             self.identity,
             self.roster,
-            self.roster.agreement(self.agreement),
+            self.common,
             self.configuration.limits,
             self.configuration.listen,
         )
@@ -141,19 +160,18 @@ class Organisation:
         dataset = self.table()
         runner.check_table(self.agreement, dataset)
         transport = PartyTransport(
-            self.identity,
-            self.roster,
-            self.roster.agreement(self.agreement),
-            self.configuration.limits,
+            self.identity, self.roster, self.common, self.configuration.limits
         )
 
         async def lead(channel: Channel, folder: Path) -> None:
-            result = await runner.label_party(channel, self.agreement, dataset, progress)
+            result = await runner.label_party(
+                channel, self.agreement, dataset, progress, keep_in=self.checkpoints
+            )
             run_folder.write_half(folder, result.trained)
             run_folder.write_json(folder / "metrics.json", label_metrics(result))
 
         async def follow(channel: Channel, folder: Path) -> None:
-            trained = await runner.feature_party(channel, self.agreement, dataset)
+            trained = await runner.feature_party(channel, self.agreement, dataset, self.checkpoints)
             run_folder.write_half(folder, trained)
             run_folder.write_json(folder / "metrics.json", half_metrics(trained))
 
@@ -176,22 +194,35 @@ class Organisation:
             asyncio.run(self._connected(transport, play, say))
 
     async def _connected(self, transport: NetworkTransport, play: Play, say: Say) -> None:
-        """Connect, play, and keep the results before the others are told that this party has ended."""
+        """Connect, play, and keep the results before the others are told that this party has ended.
+
+        Checkpoints stay until everyone has ended; those of an earlier training go once all agree to begin a new one.
+        """
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        name = self.identity.name
-        async with transport:
-            say(f"{name}: connected, run {transport.run.hex()}")
-            roster = self.roster.for_run(transport.run)
-            ledger = Ledger(name)
-            channel = Channel(name, roster, transport, ledger, self.identity.sealing)
-            results = self.folder / self.configuration.results / transport.run.hex()
-            with run_folder.written_whole(results) as folder:
-                await metered(play(channel, folder), ledger)
-                run_folder.write_json(folder / "settings.json", self.agreement.model_dump())
-                run_folder.write_ledgers(folder, [ledger])
-            say(f"{name}: done, results in {results}")
+        name, connected = self.identity.name, False
+        try:
+            async with transport:
+                connected = True
+                say(f"{name}: connected, run {transport.run.hex()}")
+                if not self.resume:
+                    self._forget()
+                roster = self.roster.for_run(transport.run)
+                ledger = Ledger(name)
+                channel = Channel(name, roster, transport, ledger, self.identity.sealing)
+                results = self.results / transport.run.hex()
+                with run_folder.written_whole(results) as folder:
+                    await metered(play(channel, folder), ledger)
+                    run_folder.write_json(folder / "settings.json", self.agreement.model_dump())
+                    run_folder.write_ledgers(folder, [ledger])
+                say(f"{name}: done, results in {results}")
+        except PartyUnavailableError as error:
+            raise PartyUnavailableError(f"{error}; {RESUME}") if connected else error from None
+        self._forget()
+
+    def _forget(self) -> None:
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def label_metrics(result: runner.LabelPartyResult) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from protocol.trained import TrainedHalf, TrainedLabelParty
 from protocol.training import Progress
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
 from scenarios import run_folder, runner
-from scenarios.organisation import Say
+from scenarios.organisation import RESUME, Say
 from scenarios.run_folder import SavedHalf
 from scenarios.runner import LabelPartyResult, Run
 from scenarios.scenario import COORDINATOR, PartySettings, Scenario
@@ -47,8 +47,13 @@ def run(
     progress: Progress = lambda done, total: None,
     say: Say = lambda line: None,
     command: Sequence[str] = COLONNADE,
+    *,
+    keep_in: Path | None = None,
+    resume: bool = False,
 ) -> Run:
     """Run a scenario in processes; ``say`` hears their lines.
+
+    Each data party keeps checkpoints in a folder of its own in ``keep_in``, and with ``resume`` takes up what is there.
 
     Raises what is wrong with settings or tables as an in-process run does, later PartyUnavailableError with the
     line of whoever stopped.
@@ -57,13 +62,15 @@ def run(
     datasets = runner.load_datasets(scenario)
     with tempfile.TemporaryDirectory(prefix="colonnade-") as temporary:
         folder = Path(temporary)
-        configurations = prepare(scenario, folder)
-        asyncio.run(supervise(configurations, command, progress, say))
+        configurations = prepare(scenario, folder, keep_in)
+        asyncio.run(supervise(configurations, command, progress, say, resume=resume))
         seconds = time.perf_counter() - started
         return _gather(scenario, datasets, folder, seconds)
 
 
-def prepare(scenario: Scenario, folder: Path, **limits: float) -> dict[str, Path]:
+def prepare(
+    scenario: Scenario, folder: Path, keep_in: Path | None = None, **limits: float
+) -> dict[str, Path]:
     """Write keys, roster, settings and a configuration for every party; return the configurations."""
     settings = scenario.model_dump(include={*ProtocolSettings.model_fields, "title"})
     (folder / "settings.toml").write_text(to_toml({"name": "run", **settings}), encoding="utf-8")
@@ -82,6 +89,7 @@ def prepare(scenario: Scenario, folder: Path, **limits: float) -> dict[str, Path
             "roster": "roster.toml",
             "settings": "settings.toml",
             "results": f"results/{name}",
+            "checkpoints": keep_in and str(keep_in.absolute() / name),
             **limits,
         }
         if name in parties:
@@ -125,13 +133,16 @@ class Exit:
     last_line: str
 
 
-async def watch(name: str, configuration: Path, command: Sequence[str], say: Say) -> Exit:
+async def watch(
+    name: str, configuration: Path, command: Sequence[str], say: Say, *, resume: bool = False
+) -> Exit:
     """Run one party's process to its end; one that is no longer wanted is ended."""
     part = "coordinator" if name == COORDINATOR else "party"
     process = await asyncio.create_subprocess_exec(
         *command,
         part,
         str(configuration),
+        *(["--resume"] if resume else []),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -158,7 +169,12 @@ async def watch(name: str, configuration: Path, command: Sequence[str], say: Say
 
 
 async def supervise(
-    configurations: Mapping[str, Path], command: Sequence[str], progress: Progress, say: Say
+    configurations: Mapping[str, Path],
+    command: Sequence[str],
+    progress: Progress,
+    say: Say,
+    *,
+    resume: bool = False,
 ) -> None:
     """Run all processes to their end; raises PartyUnavailableError with the line of whoever stopped first."""
 
@@ -169,7 +185,7 @@ async def supervise(
             say(line)
 
     tasks = {
-        name: asyncio.create_task(watch(name, configuration, command, hear))
+        name: asyncio.create_task(watch(name, configuration, command, hear, resume=resume))
         for name, configuration in configurations.items()
     }
     try:
@@ -182,7 +198,7 @@ async def supervise(
         # Whoever only heard of it says so; the cause is somebody else's line.
         name = min(failed, key=lambda one: "its own log says why" in failed[one].last_line)
         line = failed[name].last_line.removeprefix("colonnade: ")
-        raise PartyUnavailableError(f"{name} stopped: {line or 'its process was ended'}")
+        raise PartyUnavailableError(f"{name} stopped: {line or f'its process was ended; {RESUME}'}")
 
 
 async def _first_failures(tasks: Mapping[str, asyncio.Task[Exit]]) -> dict[str, Exit]:

@@ -6,6 +6,8 @@ costs.csv               party, phase, quantity, number
 transcript.jsonl        who sent what kind of message to whom, its size, what it discloses; never contents
 report.html, plots/     all that for people, made from these files alone (scenarios/report)
 parties/<name>/model.json    that party's weights and preprocessing, and nothing of anyone else
+
+Until then ``runs/<scenario>/<time>.checkpoints/<name>/`` has what each data party keeps at the end of every epoch.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from scenarios.runner import Run
 from scenarios.scenario import Scenario
 
 PHASES = ("setup", "alignment", "training", "scoring")
+_CHECKPOINTS = ".checkpoints"
 
 
 def write(run: Run, comparison: Comparison, runs: Path) -> Path:
@@ -47,10 +50,20 @@ def write(run: Run, comparison: Comparison, runs: Path) -> Path:
 
 def write_whole(parent: Path, write_files: Callable[[Path], None]) -> Path:
     """Make a folder named after the time and fill it, or leave nothing; raises SettingsError if that cannot be."""
-    folder = parent / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    folder = parent / _now()
     with written_whole(folder) as unfinished:
         write_files(unfinished)
     return folder
+
+
+def checkpoints(parent: Path, *, resume: bool) -> Path:
+    """Return where a training keeps checkpoints: beside its results, or where the newest that broke has left some."""
+    left = sorted(parent.glob(f"*{_CHECKPOINTS}"))
+    return left[-1] if resume and left else parent / (_now() + _CHECKPOINTS)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 @contextmanager
