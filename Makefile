@@ -62,9 +62,9 @@ fuzz: .venv/installed-dev
 		&& PYTHONPATH=. $(BIN)/python tests/fuzz/codec.py --atheris 1000000 \
 		|| echo "atheris cannot be installed here"
 
-# SIGKILL for every party before each of its messages.
+# Parties killed, cut off, with a full disk, and resumed: at every 3rd of their steps, or EVERY=1.
 faults: .venv/installed-dev
-	PYTHONPATH=. $(BIN)/python tests/faults/inject.py $(EVERY)
+	PYTHONPATH=.:tests $(BIN)/python tests/faults/inject.py $(EVERY)
 
 # docs/deploy.md on three network namespaces; needs root.
 try-deploy: .venv/installed
