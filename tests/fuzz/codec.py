@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import random
 import sys
+import tempfile
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parties.dataset import IdKind
 from protocol.channel import decode, encode, split, unpack
 from protocol.errors import RemoteProtocolError
 from protocol.link import Chunk, Ended, Frame, Hello, Mailbox, Welcome, cut, pack
@@ -22,12 +25,38 @@ from protocol.link import unpack as unpack_frame
 from protocol.messages import (
     MESSAGES,
     BatchPlan,
+    BlindedIds,
+    BlindingKey,
+    BrierShare,
     Ciphertexts,
+    ColumnScale,
+    ContributionSeed,
+    ContributionShare,
+    DealtSeed,
+    DealtShare,
     EncryptedResiduals,
+    EncryptedShares,
     EpochEnd,
+    IdKindAnnouncement,
+    KeptEpochs,
+    LogitShare,
+    MaskedGradients,
+    OpenedGradients,
+    Opening,
     PartialLogits,
+    PartlyBlindedIds,
+    PlainResiduals,
+    PublicKeyAnnouncement,
+    Residues,
+    RoundCheck,
+    RoundEnd,
+    SamplePositions,
     Schedule,
     ScoreRequest,
+    ScoreSchedule,
+    SharedPositions,
+    SigmoidSeries,
+    TrainingStart,
 )
 
 KINDS = [MESSAGES[name] for name in sorted(MESSAGES)]
@@ -61,14 +90,42 @@ def read_everything(data: bytes) -> None:
 
 def seeds() -> list[bytes]:
     """Return true messages and frames, each behind the byte that chooses its reader."""
+    numbers, words = np.arange(4), np.arange(6, dtype=np.uint64).reshape(3, 2)
+    secret, some, none = bytes(32), Ciphertexts(8, bytes(24)), Ciphertexts(8, b"")
     true = [
+        PublicKeyAnnouncement(secret),
+        IdKindAnnouncement("user", IdKind.INTEGER),
+        BlindingKey("user", secret),
+        PartlyBlindedIds(secret, 1),
+        BlindedIds(secret, 0),
+        SharedPositions(numbers, 2),
+        BatchPlan(numbers, np.array([2, 2]), np.array([2, 3])),
+        KeptEpochs(bytes(16), numbers),
+        TrainingStart(bytes(16), 1, 2),
+        ColumnScale(True),
         Schedule(3, 4),
-        EpochEnd(True, False),
-        ScoreRequest(np.arange(5), np.array([5])),
+        SigmoidSeries(32, numbers),
+        SamplePositions("bank", numbers, np.array([2, 2]), np.array([4, 4])),
         PartialLogits(np.ones(3), np.ones((3, 2))),
-        EncryptedResiduals(Ciphertexts(8, bytes(24)), Ciphertexts(8, b"")),
-        BatchPlan(np.arange(4), np.array([2, 2]), np.array([2, 3])),
+        ContributionSeed(secret),
+        ContributionShare(words),
+        DealtSeed(secret),
+        DealtShare(secret, words),
+        Opening(words),
+        EncryptedShares(some, none, words[:1, 0]),
+        EncryptedResiduals(some, none),
+        PlainResiduals(numbers[:, None]),
+        MaskedGradients(some),
+        OpenedGradients(Residues(8, bytes(16))),
+        RoundCheck(False),
+        RoundEnd(True),
+        BrierShare(words[:1, 0]),
+        ScoreRequest(numbers, np.array([5])),
+        ScoreSchedule(np.array([2, 3])),
+        LogitShare(words),
+        EpochEnd(True, False),
     ]
+    assert {type(message) for message in true} == set(KINDS), "a kind of message has no seed"
     found = [bytes([4 * KINDS.index(type(message))]) + encode(message) for message in true]
     chunks = list(cut(bytes(100), "bank"))
     hello = Hello(1, "bank", bytes(32), bytes(16), b"", 0)
@@ -116,7 +173,11 @@ def main() -> None:
         except ImportError:
             sys.exit("atheris is not installed; pip install 'colonnade[fuzz]'")
         atheris.instrument_all()
-        atheris.Setup([sys.argv[0], f"-runs={inputs}", "-max_len=4096"], read_everything)
+        corpus = tempfile.mkdtemp(prefix="colonnade-fuzz-")
+        for number, seed in enumerate(seeds()):
+            Path(corpus, str(number)).write_bytes(seed)
+        limits = [f"-runs={inputs}", "-max_len=4096"]
+        atheris.Setup([sys.argv[0], *limits, corpus], read_everything)
         atheris.Fuzz()
         return
     any_bytes()
