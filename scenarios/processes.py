@@ -166,6 +166,7 @@ async def watch(
                 await asyncio.wait_for(process.wait(), _STOP_SECONDS)
             except TimeoutError:
                 process.kill()
+                await process.wait()
 
 
 async def supervise(

@@ -173,11 +173,11 @@ def main() -> None:
         except ImportError:
             sys.exit("atheris is not installed; pip install 'colonnade[fuzz]'")
         atheris.instrument_all()
-        corpus = tempfile.mkdtemp(prefix="colonnade-fuzz-")
+        start = tempfile.mkdtemp(prefix="colonnade-fuzz-")
         for number, seed in enumerate(seeds()):
-            Path(corpus, str(number)).write_bytes(seed)
+            Path(start, str(number)).write_bytes(seed)
         limits = [f"-runs={inputs}", "-max_len=4096"]
-        atheris.Setup([sys.argv[0], *limits, corpus], read_everything)
+        atheris.Setup([sys.argv[0], *limits, start], read_everything)
         atheris.Fuzz()
         return
     any_bytes()

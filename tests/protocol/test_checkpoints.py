@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,26 @@ def test_damaged_checkpoints_are_passed_over(load_scenario: LoadScenario, tmp_pa
     again = runner.run(scenario, lambda done, total: rounds.append(done), keep_in=tmp_path)
     assert len(rounds) == len(again.label_party.trained.split.batches)
     assert outcome(again) == outcome(first)
+
+
+def test_a_training_begun_anew_keeps_its_own_epochs(
+    load_scenario: LoadScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario, folder = load_scenario("epochs=3"), tmp_path / "kept"
+    undisturbed = runner.run(scenario, keep_in=folder)
+    shutil.rmtree(folder / "telco")  # now the others keep epochs that nobody can take up
+    messages = sum(len(ledger.sent) for ledger in undisturbed.ledgers.values())
+    (folder / "bank" / "tmp-half-written").touch()
+    with monkeypatch.context() as patch:
+        cut_power(patch, messages * 2 // 3)
+        with pytest.raises(PowerCutError):
+            runner.run(scenario, keep_in=folder)
+    kept = [sorted(path.name for path in party.iterdir()) for party in folder.iterdir()]
+    assert kept == [["epoch-000001"]] * 3
+    rounds: list[int] = []
+    again = runner.run(scenario, lambda done, total: rounds.append(done), keep_in=folder)
+    assert rounds[0] == len(undisturbed.label_party.trained.split.batches) + 1
+    assert outcome(again) == outcome(undisturbed)
 
 
 def test_other_data_or_settings_are_refused(load_scenario: LoadScenario, tmp_path: Path) -> None:

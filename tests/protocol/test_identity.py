@@ -102,6 +102,7 @@ def test_what_is_agreed_is_settings_and_members_but_not_the_machine(star: Star) 
     assert star.roster.model_copy(update={"address": "elsewhere:1"}).agreement(here) == agreed
     other = ProtocolSettings(training=TrainingSettings(learning_rate=0.5))
     assert star.roster.agreement(other) != agreed
+    assert star.roster.agreement(here, resume=True) != agreed
     assert Star().roster.agreement(here) != agreed
 
 

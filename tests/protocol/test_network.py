@@ -12,6 +12,7 @@ from contracts import Alter, End, Play, TransportContract, hears, says, unaltere
 from grpc import aio
 from star import AGREEMENT, LIMITS, Proxy, Star, free_port, raise_first
 
+from protocol import network
 from protocol.channel import PROTOCOL_VERSION
 from protocol.errors import (
     DataError,
@@ -297,6 +298,44 @@ def test_a_coordinator_that_never_comes_is_missed(star: Star) -> None:
     limits = Limits(time_limit=1, absence_limit=1)
     with pytest.raises(PartyUnavailableError, match=r"coordinator at 127\.0\.0\.1:.* out of reach"):
         asyncio.run(star.play("bank", limits=limits))
+
+
+def test_who_dials_in_vain_says_so(
+    star: Star, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "_SECONDS_BETWEEN_WARNINGS", 0.1)
+    limits = Limits(time_limit=1, absence_limit=1)
+    with caplog.at_level(logging.WARNING), pytest.raises(PartyUnavailableError):
+        asyncio.run(star.play("bank", limits=limits))
+    said = f"bank: no answer from coordinator at {star.dial} for "
+    assert said in caplog.messages[0]
+    assert "check the address" in caplog.messages[0]
+
+
+def test_nobody_has_finished_before_everyone_has(star: Star) -> None:
+    async def talk() -> Any:
+        release = asyncio.Event()
+
+        async def late(end: End) -> None:
+            await release.wait()
+
+        run = asyncio.create_task(star.outcomes({"telco": late}))
+        await asyncio.sleep(1)
+        assert not run.done()
+        release.set()
+        return await run
+
+    assert asyncio.run(talk()) == dict.fromkeys(star.identities)
+
+
+def test_who_has_ended_hears_of_who_fails_later(star: Star) -> None:
+    async def fails(end: End) -> None:
+        await asyncio.sleep(0.5)
+        raise DataError("column salary of telco is constant")
+
+    outcomes = asyncio.run(star.outcomes({"telco": fails}))
+    for name in ("coordinator", "shop", "bank"):
+        assert str(outcomes[name]) == "telco stopped with a DataError; its own log says why"
 
 
 def test_a_wait_has_an_end(star: Star) -> None:

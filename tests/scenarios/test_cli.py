@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from protocol.channel import Channel
 from protocol.in_process import InProcessTransport
+from protocol.messages import EpochEnd, Message
 from scenarios import report
 from scenarios.cli import main
 
@@ -87,6 +89,34 @@ def test_a_missing_library_to_log_with_is_one_clear_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     refused(invoke("--mlflow", "file:///store"), "colonnade[mlflow]", tmp_path)
+
+
+def test_a_run_that_broke_is_taken_up_on_demand(
+    invoke: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, ends, last = Channel.send, [0], [9]  # three an epoch
+
+    async def send(self: Channel, receiver: str, message: Message) -> None:
+        await honest(self, receiver, message)
+        ends[0] += isinstance(message, EpochEnd)
+        if ends[0] == last[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Channel, "send", send)
+    assert invoke().exit_code != 0
+    last[0] = -1
+    (broken,) = (tmp_path / "runs" / "three").iterdir()
+    changed = invoke("--resume", "--set", "l2=0.5")
+    assert changed.exit_code == 2
+    (line,) = changed.stderr.splitlines()
+    assert "are of other rows, columns or settings" in line
+    assert invoke("--set", "epochs=1").exit_code == 0
+    assert broken.exists()  # another run neither took it up nor away
+    ends[0] = 0
+    assert invoke("--resume").exit_code == 0
+    assert 3 <= ends[0] < 12
+    assert not broken.exists()
+    assert len(list((tmp_path / "runs" / "three").iterdir())) == 2
 
 
 @pytest.mark.parametrize("method", ["keyed-hash", "ecdh"])

@@ -51,6 +51,48 @@ def test_processes_end_with_the_weights_of_one_process(
         assert other.matrix.clipped == party.matrix.clipped
 
 
+# The bank's process dies when it is about to keep its half after the third epoch.
+DYING = """
+import os, sys
+from protocol.checkpoints import Checkpoints
+def dies(self, state, save=Checkpoints.save):
+    if state.done == 3 and "bank" in sys.argv[2]:
+        os.kill(os.getpid(), 9)
+    save(self, state)
+Checkpoints.save = dies
+"""
+
+
+def test_processes_take_up_a_training_that_broke_and_begin_a_new_one_clean(
+    load_scenario: LoadScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_STOP_SECONDS", 0.2)
+    scenario, folder = load_scenario("epochs=4", "n_jobs=1"), tmp_path / "kept"
+    python, option, entry = processes.COLONNADE
+    heard: list[int] = []
+    for _ in range(2):  # the second time without resume, where there is what the first one left
+        heard.clear()
+        with pytest.raises(PartyUnavailableError, match=r"^bank stopped: its process .* --resume"):
+            processes.run(
+                scenario,
+                lambda done, total: heard.append(done),
+                command=(python, option, DYING + entry),
+                keep_in=folder,
+            )
+        assert heard[0] == 1
+        assert sorted(path.name for path in (folder / "bank").iterdir())[:2] == [
+            "epoch-000001",
+            "epoch-000002",
+        ]
+    heard.clear()
+    taken_up = processes.run(
+        scenario, lambda done, total: heard.append(done), keep_in=folder, resume=True
+    )
+    assert heard[0] == 5
+    assert weights(taken_up) == weights(runner.run(scenario))
+    assert list(folder.iterdir()) == []
+
+
 def test_a_party_that_stops_is_named(load_scenario: LoadScenario, tmp_path: Path) -> None:
     scenario = load_scenario("parties.telco.id=user", "epochs=1")
     folder = tmp_path / "deployed"
@@ -80,7 +122,7 @@ def test_what_can_be_refused_is_refused_before_any_process(
 def test_the_command_shows_their_lines_and_the_same_table(
     scenario_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(scenario: Scenario, progress: Progress, say: Say) -> Run:
+    def run(scenario: Scenario, progress: Progress, say: Say, **_: object) -> Run:
         say("bank: connected")
         return runner.run(scenario, progress)
 
