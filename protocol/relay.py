@@ -116,10 +116,17 @@ class CoordinatorTransport(NetworkTransport):
             self._raise_if_stopped()
 
     async def _wait_for_farewells(self) -> None:
-        """Let everyone who is connected hear the end and hang up."""
-        streams = [party.stream for party in self._parties.values() if party.stream is not None]
-        if streams:
-            await asyncio.wait(streams, timeout=FAREWELL_SECONDS)
+        """Let everyone hear the end and hang up; for a short while, those too who come only now."""
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                while any(
+                    party.stream is not None or (party.session is None and name not in self._ended)
+                    for name, party in self._parties.items()
+                ):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            pass
 
     async def _close(self) -> None:
         for party in self._parties.values():
@@ -194,6 +201,7 @@ class CoordinatorTransport(NetworkTransport):
 
     def _hung_up(self, name: str, stream: asyncio.Task[None]) -> None:
         self._parties[name].stream = None
+        self._news.set()
         error = stream.exception() if stream.done() and not stream.cancelled() else None
         if isinstance(error, RemoteProtocolError):
             self._refuse(name, error)

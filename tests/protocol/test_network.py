@@ -281,6 +281,21 @@ def test_a_failing_coordinator_is_named(star: Star) -> None:
     assert str(outcomes["bank"]) == "coordinator stopped with an error; its own log says why"
 
 
+def test_who_comes_after_the_coordinator_has_failed_hears_of_it(star: Star) -> None:
+    async def fails(end: End) -> None:
+        raise DataError("broken")
+
+    async def talk() -> Any:
+        failing = asyncio.create_task(star.play("coordinator", fails))
+        await asyncio.sleep(0.5)
+        parties = [star.play(name) for name in ("shop", "bank", "telco")]
+        return await asyncio.gather(failing, *parties, return_exceptions=True)
+
+    _, *others = asyncio.run(talk())
+    for outcome in others:
+        assert str(outcome) == "coordinator stopped with a DataError; its own log says why"
+
+
 def test_a_party_that_never_comes_is_missed(star: Star) -> None:
     limits = Limits(time_limit=1, absence_limit=1)
 
