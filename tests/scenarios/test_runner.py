@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
+import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing
 
 import joblib
 import pytest
@@ -75,10 +79,17 @@ def test_a_run_within_an_event_loop_keeps_the_callers_back_end(
 
 def test_an_interrupt_ends_a_run_within_an_event_loop() -> None:
     ended = []
+    outer = threading.main_thread().ident or 0
 
     async def work() -> None:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         try:
+            # An interrupt before the cell waits would hit the thread's own start.
+            while not any(
+                frame.f_code is Future.result.__code__
+                for frame, _ in traceback.walk_stack(sys._current_frames()[outer])
+            ):
+                await asyncio.sleep(0.01)
+            signal.pthread_kill(outer, signal.SIGINT)
             await asyncio.sleep(30)
         finally:
             ended.append(True)
@@ -86,10 +97,7 @@ def test_an_interrupt_ends_a_run_within_an_event_loop() -> None:
     async def cell() -> None:
         runner.complete(work())
 
-    loop = (
-        asyncio.new_event_loop()
-    )  # unlike asyncio.run's, one that leaves interrupts alone, as a notebook's
-    with pytest.raises(KeyboardInterrupt):
+    # Unlike asyncio.run's, a loop that leaves interrupts alone, as a notebook's does.
+    with closing(asyncio.new_event_loop()) as loop, pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(cell())
-    loop.close()
     assert ended == [True]
