@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-paths test-postgres test-report check check-native bench bench-alignment bench-network
-.PHONY: fuzz faults try-deploy clean
+.PHONY: cost-study fuzz faults try-deploy clean
 
 demo: .venv/installed
 	$(BIN)/colonnade run
@@ -69,6 +69,10 @@ faults: .venv/installed-dev
 # docs/deploy.md on three network namespaces; needs root.
 try-deploy: .venv/installed
 	BIN=$(BIN) tests/network_namespaces.sh
+
+# The tables and plots of docs/cost.md, from real runs; take a quiet machine. About a quarter of an hour.
+cost-study: .venv/installed-dev
+	$(BIN)/python -m scenarios.study
 
 .venv/installed: pyproject.toml setup.py $(wildcard protocol/native/*)
 	$(PYTHON) -m venv .venv

@@ -165,8 +165,9 @@ class Channel:
                 len(envelope),
                 sealed,
                 message.discloses,
-            ),
-            ciphertexts(message),
+                ciphertexts(message),
+                self.ledger.round,
+            )
         )
         await self._transport.deliver(self.name, receiver, envelope)
 

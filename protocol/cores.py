@@ -45,8 +45,8 @@ def spread(
     else:
         parallel = Parallel(n_jobs=len(tasks), prefer=prefers)
         done = parallel(delayed(ledger.apart)(work, *task) for task in tasks)
-    for _, counts in done:
-        ledger.merge(counts)
+    for _, taken in done:
+        ledger.merge(taken)
     return [result for result, _ in done]
 
 

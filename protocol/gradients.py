@@ -203,12 +203,10 @@ class GradientForm:
         factor has left its bound.
         """
         key = slots.values.public_key
-        layout, ring = self.slots(key), key.ring
+        layout = self.slots(key)
         n_scaled = rows.scaled.shape[1]
         if self.needs_squares:
-            squares = transposed_product(
-                rows.scaled_squares(), slots.alone, memory_budget
-            ).integers()
+            squares = transposed_product(rows.scaled_squares(), slots.alone, memory_budget)
             in_fixed_point = _fixed_factors(factors[:n_scaled]).tolist()
         packed = []
         for chunk in range(self.chunks(key)):
@@ -217,16 +215,9 @@ class GradientForm:
             if self.needs_squares:
                 first = chunk * layout.slots
                 exponents = [
-                    -layout.join([0, *row][first : first + layout.slots]) for row in in_fixed_point
+                    layout.join([0, *row][first : first + layout.slots]) for row in in_fixed_point
                 ]
-                subtracted = ring.elements(
-                    [
-                        pow(square, exponent, key.n_squared)
-                        for square, exponent in zip(squares, exponents, strict=True)
-                    ]
-                )
-                shifted = ring.power(sums.values[:n_scaled], 1 << SHIFT_BITS)
-                scaled = EncryptedVector(key, ring.multiply(shifted, subtracted))
+                scaled = sums.take(np.arange(n_scaled)).shifted_less(SHIFT_BITS, squares, exponents)
                 sums = concatenate([scaled, sums.take(np.arange(n_scaled, rows.n_columns))])
             packed.append(self.columns(key).pack(sums.take(columns)))
         return concatenate(packed)

@@ -1,21 +1,34 @@
-"""The cost ledger: what one party computed, sent and waited for, by phase.
+"""The cost ledger: what one party computed, sent and waited for, by phase and by round.
 
-Cryptographic code calls :func:`count` and never sees a ledger: the running role's own one is found
-through a context variable, so that several parties in one process are charged apart.
+Cryptographic code calls :func:`operation` or :func:`count` and never sees a ledger: the running role's own one is
+found through a context variable, so that several parties in one process are charged apart.
+
+Seconds are of three kinds. ``seconds`` of computing pass on the wall while the role runs, ``cpu seconds`` are those of
+all cores it kept busy meanwhile, and ``waiting seconds`` pass while it waits for a message: in one process that is when
+the others compute. ``scenarios.bench_ledger`` shows what measuring itself costs.
 """
 
 from __future__ import annotations
 
+import os
+import resource
+import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import coroutine
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+
+_STATUS = Path("/proc/self/status")
+_SECONDS = ("seconds", "cpu seconds", "waiting seconds")
+_OF_OPERATIONS = "cpu seconds of "
+_PEAK = "peak memory"
 
 _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 
@@ -24,7 +37,8 @@ _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 class MessageRecord:
     """One message as a transcript shows it: who, what kind, how large; never its contents.
 
-    ``time`` is in nanoseconds of a monotonic clock, ``size`` in bytes of the whole envelope.
+    ``time`` is in nanoseconds of a monotonic clock, ``size`` in bytes of the whole envelope, ``round`` the number of
+    the sender's round of training, None outside of one.
     """
 
     time: int
@@ -35,29 +49,68 @@ class MessageRecord:
     size: int
     sealed: bool
     discloses: str
+    ciphertexts: int = 0
+    round: int | None = None
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What one round cost a party, by quantity; seconds among them."""
+
+    phase: str
+    number: int
+    amounts: Mapping[str, float]
 
 
 @dataclass
 class Ledger:
-    """One party's counts; keys are ``(phase, quantity)``."""
+    """One party's counts and seconds; keys of ``counts`` and ``operation_seconds`` are ``(phase, quantity)``.
+
+    ``operation_seconds`` are CPU seconds of each kind of operation. ``peak_memory`` is the most memory, in bytes, that
+    the party's process had held by the end of each phase, whoever shares that process.
+    """
 
     party: str
     phase: str = "setup"
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cpu_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    waiting_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    operation_seconds: defaultdict[tuple[str, str], float] = field(
+        default_factory=lambda: defaultdict(float)
+    )
+    peak_memory: dict[str, int] = field(default_factory=dict)
     sent: list[MessageRecord] = field(default_factory=list)
-    _since: float | None = field(default=None, repr=False)
+    rounds: list[RoundRecord] = field(default_factory=list)
+    round: int | None = None
+    _helpers_cpu: float = field(default=0.0, repr=False)
+    _running: tuple[float, float] | None = field(default=None, repr=False)
+    _stood_still: float | None = field(default=None, repr=False)
 
     def add(self, quantity: str, number: int) -> None:
         """Charge ``number`` of ``quantity`` to the present phase."""
         self.counts[self.phase, quantity] += number
 
-    def record_sent(self, record: MessageRecord, ciphertexts: int) -> None:
+    def add_helper_seconds(self, seconds: float) -> None:
+        """Charge CPU seconds that another process spent for this party."""
+        self._helpers_cpu += seconds
+
+    @contextmanager
+    def operation(self, kind: str, number: int) -> Iterator[None]:
+        """Charge ``number`` operations of a kind, and the CPU seconds spent inside to that kind."""
+        self.add(kind, number)
+        started = self._cpu_now()
+        try:
+            yield
+        finally:
+            self.operation_seconds[self.phase, kind] += self._cpu_now() - started
+
+    def record_sent(self, record: MessageRecord) -> None:
         """Enter one outgoing message."""
         self.sent.append(record)
         self.add("messages sent", 1)
         self.add("bytes sent", record.size)
-        self.add("ciphertexts sent", ciphertexts)
+        self.add("ciphertexts sent", record.ciphertexts)
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
@@ -70,50 +123,161 @@ class Ledger:
             self._enter(outer)
 
     def _enter(self, phase: str) -> None:
-        self.clock(running=self._since is not None)
+        self.clock(running=self._running is not None)
+        self.peak_memory[self.phase] = peak_memory()
         self.phase = phase
 
+    @contextmanager
+    def during_round(self) -> Iterator[None]:
+        """Keep beside the phase's totals what is charged inside, as that of the next round."""
+        self.round, before = len(self.rounds), self._amounts()
+        try:
+            yield
+        finally:
+            spent = {
+                quantity: amount - before.get(quantity, 0)
+                for quantity, amount in self._amounts().items()
+            }
+            self.rounds.append(RoundRecord(self.phase, self.round, spent))
+            self.round = None
+
+    def _amounts(self) -> dict[str, float]:
+        """Return what the present phase has been charged so far, by quantity."""
+        self.clock(running=self._running is not None)
+        return {quantity: n for phase, quantity, n in self._totals() if phase == self.phase}
+
     def clock(self, *, running: bool) -> None:
-        """Charge the seconds since the clock was started, and let it go on or stand still."""
-        now = time.perf_counter()
-        if self._since is not None:
-            self.seconds[self.phase] += now - self._since
-        self._since = now if running else None
+        """Charge the seconds since the clock was last set, and let it go on or stand still."""
+        now, cpu = time.perf_counter(), self._cpu_now()
+        if self._running is not None:
+            self.seconds[self.phase] += now - self._running[0]
+            self.cpu_seconds[self.phase] += cpu - self._running[1]
+        elif self._stood_still is not None and running:
+            self.waiting_seconds[self.phase] += now - self._stood_still
+        self._running, self._stood_still = ((now, cpu), None) if running else (None, now)
+
+    def _cpu_now(self) -> float:
+        return time.process_time() + self._helpers_cpu
 
     def total(self, quantity: str) -> int:
         """Return how much of a quantity all phases have."""
         return sum(number for (_, counted), number in self.counts.items() if counted == quantity)
 
+    def _totals(self) -> Iterator[tuple[str, str, float]]:
+        """Give (phase, quantity, number) for every count and all seconds."""
+        for (phase, quantity), number in self.counts.items():
+            yield phase, quantity, float(number)
+        for (phase, kind), seconds in self.operation_seconds.items():
+            yield phase, _OF_OPERATIONS + kind, seconds
+        for name in _SECONDS:
+            by_phase: Mapping[str, float] = getattr(self, name.replace(" ", "_"))
+            for phase, seconds in by_phase.items():
+                yield phase, name, seconds
+
     def rows(self) -> list[tuple[str, str, str, float]]:
-        """Return (party, phase, quantity, number) for every count, seconds included."""
-        counted = [(self.party, *key, float(number)) for key, number in self.counts.items()]
-        timed = [(self.party, phase, "seconds", number) for phase, number in self.seconds.items()]
-        return sorted(row for row in [*counted, *timed] if row[3])
+        """Return (party, phase, quantity, number) for every count, all seconds, and the peak memory in bytes."""
+        peaks = ((phase, _PEAK, float(peak)) for phase, peak in self.peak_memory.items())
+        rows = [(self.party, *row) for row in (*self._totals(), *peaks)]
+        return sorted(row for row in rows if row[3])
+
+    def enter_row(self, phase: str, quantity: str, number: float) -> None:
+        """Enter what :meth:`rows` has given."""
+        kind = quantity.removeprefix(_OF_OPERATIONS)
+        if quantity == _PEAK:
+            self.peak_memory[phase] = round(number)
+        elif quantity in _SECONDS:
+            getattr(self, quantity.replace(" ", "_"))[phase] = number
+        elif kind != quantity:
+            self.operation_seconds[phase, kind] = number
+        else:
+            self.counts[phase, quantity] = round(number)
+
+    def round_rows(self) -> list[tuple[str, str, int, str, float]]:
+        """Return (party, phase, round, quantity, number) for every round."""
+        return [
+            (self.party, record.phase, record.number, quantity, number)
+            for record in self.rounds
+            for quantity, number in sorted(record.amounts.items())
+            if number
+        ]
+
+    def link_rows(self) -> list[tuple[str, str, str, int, int, int]]:
+        """Return (sender, receiver, phase, messages, bytes, ciphertexts) for everyone that was sent something."""
+        links = defaultdict[tuple[str, str], list[MessageRecord]](list)
+        for record in self.sent:
+            links[record.receiver, record.phase].append(record)
+        return [
+            (
+                self.party,
+                receiver,
+                phase,
+                len(records),
+                sum(record.size for record in records),
+                sum(record.ciphertexts for record in records),
+            )
+            for (receiver, phase), records in sorted(links.items())
+        ]
 
 
 def count(quantity: str, number: int) -> None:
-    """Charge an operation to whichever party is running; outside of a run this does nothing."""
+    """Charge something countable to whichever party is running; outside of a run this does nothing."""
     ledger = _current.get()
     if ledger is not None:
         ledger.add(quantity, number)
 
 
-def apart(
-    work: Callable[..., Result], *arguments: object
-) -> tuple[Result, Counter[tuple[str, str]]]:
-    """Do work on another core, where no role runs; return what was counted beside the result."""
-    ledger = Ledger("")
+def operation(kind: str, number: int) -> AbstractContextManager[None]:
+    """Charge operations, and the CPU seconds spent inside, to whichever party is running."""
+    ledger = _current.get()
+    return nullcontext() if ledger is None else ledger.operation(kind, number)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What a helper counted, and the CPU seconds it spent if it was another process."""
+
+    counts: Counter[tuple[str, str]]
+    process: int
+    cpu_seconds: float
+
+
+@contextmanager
+def charging(ledger: Ledger) -> Iterator[None]:
+    """Charge what is done inside to a ledger."""
     token = _current.set(ledger)
     try:
-        return work(*arguments), ledger.counts
+        yield
     finally:
         _current.reset(token)
 
 
-def merge(counts: Counter[tuple[str, str]]) -> None:
-    """Charge the running party for what was counted apart."""
-    for (_, quantity), number in counts.items():
-        count(quantity, number)
+def apart(work: Callable[..., Result], *arguments: object) -> tuple[Result, Apart]:
+    """Do work on another core, where no role runs; return what it took beside the result."""
+    ledger, started = Ledger(""), time.process_time()
+    with charging(ledger):
+        result = work(*arguments)
+    return result, Apart(ledger.counts, os.getpid(), time.process_time() - started)
+
+
+def merge(done: Apart) -> None:
+    """Charge the running party for what was done apart."""
+    ledger = _current.get()
+    if ledger is None:
+        return
+    for (_, quantity), number in done.counts.items():
+        ledger.add(quantity, number)
+    if done.process != os.getpid():  # a thread's seconds are this process' own already
+        ledger.add_helper_seconds(done.cpu_seconds)
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has held, in bytes."""
+    # Linux hands the other figure on from parent to child.
+    if _STATUS.exists():
+        words = _STATUS.read_text(encoding="ascii", errors="replace").split()
+        return 1024 * int(words[words.index("VmHWM:") + 1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 @coroutine

@@ -27,6 +27,7 @@ except ImportError:
     _kernel = None  # type: ignore[assignment]
 
 VARIABLE = "COLONNADE_KERNEL"
+_LANES = {"ifma": 8, "avx2": 4}
 _JOINING = 43  # multiplications that join a column's 16 planes
 
 
@@ -67,7 +68,7 @@ class NativeRing(Ring):
 
     def __init__(self, root: int, path: str) -> None:
         super().__init__(root)
-        self.path = path
+        self.path, self.lanes = path, _LANES[path]
         self._kernel = _kernel.Modulus(_little_endian(root), path)
         self._words = self._kernel.element_bytes // 8
 
@@ -128,9 +129,16 @@ class NativeRing(Ring):
         magnitudes, signs = self._new(n_columns), self._new(n_columns)
         matrix = _whole(matrix)
         self._kernel.dense(_whole(elements), matrix, n_rows, n_columns, magnitudes, signs)
-        *_, planned = self._kernel.dense_plan(n_rows, n_columns)
-        ledger.count(MODULAR_MULTIPLICATIONS, round(planned) + n_columns * _JOINING)
+        ledger.count(MODULAR_MULTIPLICATIONS, self._dense_multiplications(n_rows, n_columns))
         return self.multiply(magnitudes, self.inverses(signs))
+
+    def _dense_multiplications(self, n_rows: int, n_columns: int) -> int:
+        *_, planned = self._kernel.dense_plan(n_rows, n_columns)
+        return round(planned) + n_columns * _JOINING
+
+    def _planned_multiplications(self, n_rows: int, n_columns: int) -> int:
+        inverting = 3 * (n_columns - 1)
+        return self._dense_multiplications(n_rows, n_columns) + n_columns + inverting
 
     def _indicator_products(self, elements: Elements, starts: IntArray, rows: IntArray) -> Elements:
         products = self._new(len(starts) - 1)

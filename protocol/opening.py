@@ -34,13 +34,13 @@ from protocol.settings import ProtocolSettings
 async def _receive_public_key(channel: Channel, settings: ProtocolSettings) -> PublicKey:
     """Take the coordinator's key; raises RemoteProtocolError unless it is of the size agreed."""
     announced = await channel.receive(channel.roster.coordinator, PublicKeyAnnouncement)
-    modulus = int.from_bytes(announced.modulus, "little")
-    if modulus.bit_length() != settings.encryption.key_bits:
+    modulus, encryption = int.from_bytes(announced.modulus, "little"), settings.encryption
+    if modulus.bit_length() != encryption.key_bits:
         raise RemoteProtocolError(
             f"{channel.roster.coordinator} announced a key of {modulus.bit_length()} bits where "
-            f"key_bits = {settings.encryption.key_bits} was agreed"
+            f"key_bits = {encryption.key_bits} was agreed"
         )
-    return PublicKey.accept(modulus, insecure_key=settings.encryption.insecure_key)
+    return PublicKey.accept(modulus, insecure_key=encryption.insecure_key, engine=encryption.engine)
 
 
 @dataclass(frozen=True)

@@ -31,34 +31,41 @@ from phe.paillier import PaillierPrivateKey, PaillierPublicKey
 from parties.features import FixedPointMatrix
 from protocol import ledger
 from protocol.errors import GuardError, LayoutError, RemoteProtocolError, SettingsError
+from protocol.exponentiation import MODULAR_MULTIPLICATIONS
 from protocol.messages import Ciphertexts
 from protocol.native import open_ring
-from protocol.ring import Elements, Ring
+from protocol.ring import Elements, PheRing, Ring
+from protocol.settings import Engine
 
 SECURE_KEY_BITS = 2048
 MEMORY_BUDGET = 256_000_000
-_KEY_HOLDER_TABLE_BYTES = 24_000_000
+KEY_HOLDER_TABLE_BYTES = 24_000_000
 _SMALLEST_KEY_BITS = 256
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """The modulus everyone encrypts under."""
+    """The modulus everyone encrypts under.
+
+    ``engine`` says who computes under it: "phe" leaves encryption, decryption and the products of a matrix to phe's own
+    routines, one modular power each. Either can read what the other has written.
+    """
 
     n: mpz
+    engine: Engine = "colonnade"
 
     @classmethod
-    def accept(cls, n: int, *, insecure_key: bool) -> Self:
+    def accept(cls, n: int, *, insecure_key: bool, engine: Engine = "colonnade") -> Self:
         """Take a modulus from the other side; raises GuardError or RemoteProtocolError if it is unfit."""
         check_key_bits(n.bit_length(), insecure_key=insecure_key)
         if n % 2 == 0 or gmpy2.is_power(n) or gmpy2.is_prime(n):
             raise RemoteProtocolError("the announced public key is not a product of two odd primes")
-        return cls(mpz(n))
+        return cls(mpz(n), engine)
 
     @cached_property
     def ring(self) -> Ring:
-        """Arithmetic modulo n^2, on the fastest path this machine has."""
-        return open_ring(int(self.n))
+        """Arithmetic modulo n^2: phe's, or that of the fastest path this machine has."""
+        return PheRing(int(self.n)) if self.engine == "phe" else open_ring(int(self.n))
 
     @cached_property
     def n_squared(self) -> mpz:
@@ -122,9 +129,12 @@ class PrivateKey:
 
     p: mpz
     q: mpz
+    engine: Engine = "colonnade"
 
     @classmethod
-    def generate(cls, bits: int, *, insecure_key: bool = False) -> Self:
+    def generate(
+        cls, bits: int, *, insecure_key: bool = False, engine: Engine = "colonnade"
+    ) -> Self:
         """Draw p, q = 3 mod 4 with gcd(p - 1, q - 1) = 2, which short-exponent encryption needs.
 
         Raises GuardError under 2048 bits unless ``insecure_key``, SettingsError if there can be no
@@ -134,7 +144,7 @@ class PrivateKey:
         while True:
             p, q = _draw_prime(bits // 2), _draw_prime(bits // 2)
             if gmpy2.gcd(p - 1, q - 1) == 2 and p != q:
-                return cls(p, q)
+                return cls(p, q, engine)
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public_key.bits} bits)"
@@ -142,7 +152,7 @@ class PrivateKey:
     @cached_property
     def public_key(self) -> PublicKey:
         """The key everyone else gets."""
-        return PublicKey(self.p * self.q)
+        return PublicKey(self.p * self.q, self.engine)
 
     @cached_property
     def phe(self) -> PaillierPrivateKey:
@@ -156,11 +166,13 @@ class PrivateKey:
 
     def decrypt(self, encrypted: EncryptedVector) -> list[int]:
         """Return the plaintexts as residues in [0, n)."""
-        ciphertexts = encrypted.integers()
-        ledger.count("decryptions", len(ciphertexts))
-        from_p, from_q = (self._decrypt_modulo(ciphertexts, ring) for ring in self.rings)
-        joined = ChineseRemainder(self.p, self.q).join(from_p, from_q)
-        return [int(plaintext) for plaintext in joined]
+        with ledger.operation("decryptions", len(encrypted)):
+            ciphertexts = encrypted.integers()
+            if self.engine == "phe":
+                return [self.phe.raw_decrypt(int(ciphertext)) for ciphertext in ciphertexts]
+            from_p, from_q = (self._decrypt_modulo(ciphertexts, ring) for ring in self.rings)
+            joined = ChineseRemainder(self.p, self.q).join(from_p, from_q)
+            return [int(plaintext) for plaintext in joined]
 
     def _decrypt_modulo(self, ciphertexts: Sequence[mpz], ring: Ring) -> list[mpz]:
         """Return plaintexts modulo one prime: L(c^(p-1) mod p^2) / L((1 + n)^(p-1) mod p^2)."""
@@ -193,16 +205,31 @@ class EncryptedVector:
     def plus(self, integers: Sequence[int]) -> EncryptedVector:
         """Add signed integers in the clear, one an entry, without randomising anew."""
         n, ring = self.public_key.n, self.public_key.ring
-        factors = [1 + self.public_key.fitting(integer) % n * n for integer in integers]
-        return EncryptedVector(self.public_key, ring.multiply(self.values, ring.elements(factors)))
+        with ledger.operation("plain additions", len(self)):
+            factors = [1 + self.public_key.fitting(integer) % n * n for integer in integers]
+            values = ring.multiply(self.values, ring.elements(factors))
+        return EncryptedVector(self.public_key, values)
 
     def sum_by(self, groups: NDArray[np.int64], n_groups: int) -> EncryptedVector:
         """Add up the entries of each group, -1 being none: (n_groups,); without randomising anew."""
         order = np.argsort(groups, kind="stable")
         starts = np.searchsorted(groups[order], np.arange(n_groups + 1))
-        ledger.count("additions", int(starts[-1] - starts[0]))
-        members = self.public_key.ring.indicator_products(self.values, starts, order)
+        with ledger.operation("additions", int(starts[-1] - starts[0])):
+            members = self.public_key.ring.indicator_products(self.values, starts, order)
         return EncryptedVector(self.public_key, members)
+
+    def shifted_less(
+        self, shift: int, others: EncryptedVector, factors: Sequence[int]
+    ) -> EncryptedVector:
+        """Return ``2^shift`` times each entry less a factor times another, without randomising anew."""
+        key, ring = self.public_key, self.public_key.ring
+        with ledger.operation("subtractions", len(self)):
+            pairs = zip(others.integers(), factors, strict=True)
+            subtracted = [pow(other, -factor, key.n_squared) for other, factor in pairs]
+            bits = sum(factor.bit_length() for factor in factors)
+            ledger.count(MODULAR_MULTIPLICATIONS, bits)
+            shifted = ring.power(self.values, 1 << shift)
+            return EncryptedVector(key, ring.multiply(shifted, ring.elements(subtracted)))
 
     def take(self, entries: NDArray[np.int64]) -> EncryptedVector:
         """Return the ciphertexts at the given entries."""
@@ -214,7 +241,8 @@ class EncryptedVector:
 
     def to_bytes(self) -> bytes:
         """Return the ciphertexts one after another, little-endian, ``ciphertext_bytes`` each."""
-        return self.public_key.ring.write(self.values, self.public_key.ciphertext_bytes)
+        with ledger.operation("writes", len(self)):
+            return self.public_key.ring.write(self.values, self.public_key.ciphertext_bytes)
 
     def to_wire(self) -> Ciphertexts:
         """Return the ciphertexts as they travel."""
@@ -232,11 +260,15 @@ class EncryptedVector:
             raise RemoteProtocolError(
                 f"{sender} sent {len(data)} bytes where ciphertexts of {width} bytes were expected"
             )
-        try:
-            values = public_key.ring.read(data, width)
-        except ValueError:
-            values = None
-        if values is None or gmpy2.gcd(public_key.ring.product(values), public_key.n) != 1:
+        with ledger.operation("checks", len(data) // width):
+            try:
+                values = public_key.ring.read(data, width)
+            except ValueError:
+                values = None
+            fits = (
+                values is not None and gmpy2.gcd(public_key.ring.product(values), public_key.n) == 1
+            )
+        if values is None or not fits:
             raise RemoteProtocolError(
                 f"{sender} sent a number that is not a ciphertext of this key"
             )
@@ -250,25 +282,47 @@ class Encryptor:
     the rounds to come.
     """
 
+    kind = "encryptions"
+    tables = 1
+
     def __init__(self, public_key: PublicKey) -> None:
         self.public_key = public_key
-        self._h = _draw_hiding_base(public_key)
+
+    @cached_property
+    def _h(self) -> int:
+        """The base; its tables are made with it."""
+        with ledger.operation("tables of powers", self.tables):
+            base = _draw_hiding_base(self.public_key)
+            self._powers(base, b"")
+        return base
 
     def encrypt(self, integers: Sequence[int]) -> EncryptedVector:
         """Encrypt signed integers, each below n / 2 in size; raises LayoutError otherwise."""
-        n, ring = self.public_key.n, self.public_key.ring
-        plaintexts = [1 + self.public_key.fitting(integer) % n * n for integer in integers]
-        hiding = self._hiding(_draw_exponents(self.public_key, len(plaintexts)))
-        ledger.count("encryptions", len(plaintexts))
-        return EncryptedVector(self.public_key, ring.multiply(hiding, ring.elements(plaintexts)))
+        key, ring = self.public_key, self.public_key.ring
+        if key.engine == "phe":
+            return self._encrypt_by_phe(integers)
+        hiding_base = self._h
+        with ledger.operation(self.kind, len(integers)):
+            plaintexts = [1 + key.fitting(integer) % key.n * key.n for integer in integers]
+            hiding = self._powers(hiding_base, _draw_exponents(key, len(plaintexts)))
+            return EncryptedVector(key, ring.multiply(hiding, ring.elements(plaintexts)))
+
+    def _encrypt_by_phe(self, integers: Sequence[int]) -> EncryptedVector:
+        """Encrypt as phe does, by one full-size power each."""
+        key = self.public_key
+        with ledger.operation(self.kind, len(integers)):
+            residues = [int(key.fitting(integer) % key.n) for integer in integers]
+            ledger.count(MODULAR_MULTIPLICATIONS, len(residues) * key.bits)
+            ciphertexts = [key.phe.raw_encrypt(residue) for residue in residues]
+            return EncryptedVector(key, key.ring.elements(ciphertexts))
 
     def randomise(self, encrypted: EncryptedVector) -> EncryptedVector:
         """Return other ciphertexts of the same plaintexts, which nobody without the key can tell belong to these."""
         return encrypted + self.encrypt([0] * len(encrypted))
 
-    def _hiding(self, exponents: bytes) -> Elements:
-        """Return ``h^r`` for each exponent r of half the key's bits."""
-        return self.public_key.ring.fixed_base_powers(self._h, self.public_key.bits // 2, exponents)
+    def _powers(self, base: int, exponents: bytes) -> Elements:
+        """Return the base to each exponent of half the key's bits."""
+        return self.public_key.ring.fixed_base_powers(base, self.public_key.bits // 2, exponents)
 
 
 class KeyHolderEncryptor(Encryptor):
@@ -277,19 +331,20 @@ class KeyHolderEncryptor(Encryptor):
     An element of a half has half the size, so its table has more entries (under 24 MB each): fewer multiplications.
     """
 
+    kind = "encryptions by the key holder"
+    tables = 2
+
     def __init__(self, private_key: PrivateKey) -> None:
         super().__init__(private_key.public_key)
         self._rings = private_key.rings
         self._squares = ChineseRemainder(private_key.p**2, private_key.q**2)
 
-    def _hiding(self, exponents: bytes) -> Elements:
+    def _powers(self, base: int, exponents: bytes) -> Elements:
         """Return the same ``h^r`` as without the factors: whoever lacks them cannot tell who encrypted."""
         bits = self.public_key.bits // 2
         halves = [
             ring.integers(
-                ring.fixed_base_powers(
-                    self._h % ring.modulus, bits, exponents, _KEY_HOLDER_TABLE_BYTES
-                )
+                ring.fixed_base_powers(base % ring.modulus, bits, exponents, KEY_HOLDER_TABLE_BYTES)
             )
             for ring in self._rings
         ]
@@ -310,10 +365,14 @@ def transposed_product(
     ring = encrypted.public_key.ring
     by_column = matrix.indicators.tocsc()
     starts, rows = (index.astype(np.int64) for index in (by_column.indptr, by_column.indices))
-    ledger.count("products", matrix.scaled.size + len(rows))
-    scaled = ring.column_products(encrypted.values, matrix.scaled, memory_budget)
-    indicators = ring.indicator_products(encrypted.values, starts, rows)
-    return EncryptedVector(encrypted.public_key, np.concatenate([scaled, indicators]))
+    products = [encrypted.values[:0]]
+    if matrix.scaled.shape[1]:
+        with ledger.operation("products", matrix.scaled.size):
+            products.append(ring.column_products(encrypted.values, matrix.scaled, memory_budget))
+    if by_column.shape[1]:
+        with ledger.operation("additions", len(rows)):
+            products.append(ring.indicator_products(encrypted.values, starts, rows))
+    return EncryptedVector(encrypted.public_key, np.concatenate(products))
 
 
 def concatenate(vectors: Sequence[EncryptedVector]) -> EncryptedVector:
@@ -356,11 +415,12 @@ class SlotLayout:
         """Move ciphertexts into the slots of as few as possible, first entry in the lowest slot."""
         ring, values = encrypted.public_key.ring, encrypted.values
         packed = values[:0]
-        for slot in reversed(range(min(self.slots, len(values)))):
-            lower = values[slot :: self.slots]
-            # The last ciphertext may have fewer slots: it joins once its highest one is reached.
-            shifted = ring.multiply(ring.power(packed, 1 << self.width), lower[: len(packed)])
-            packed = np.concatenate([shifted, lower[len(packed) :]])
+        with ledger.operation("packings", len(values)):
+            for slot in reversed(range(min(self.slots, len(values)))):
+                lower = values[slot :: self.slots]
+                # The last ciphertext may have fewer slots: it joins once its highest one is reached.
+                shifted = ring.multiply(ring.power(packed, 1 << self.width), lower[: len(packed)])
+                packed = np.concatenate([shifted, lower[len(packed) :]])
         return EncryptedVector(encrypted.public_key, packed)
 
     def unpack(self, packed: Sequence[int], number: int) -> list[int]:
@@ -393,11 +453,11 @@ class Masks:
     def apply(self, encrypted: EncryptedVector) -> EncryptedVector:
         """Add the masks and randomise at full size by ``rho^n``, hiding towards the key holder."""
         n, ring = self.public_key.n, self.public_key.ring
-        units = ring.elements([_draw_unit(n) for _ in self.values])
-        hiding = ring.multiply(ring.power(units, int(n)), encrypted.values)
-        masks = ring.elements([1 + mask * n for mask in self.values])
-        ledger.count("masks", len(self.values))
-        return EncryptedVector(self.public_key, ring.multiply(hiding, masks))
+        with ledger.operation("masks", len(self.values)):
+            units = ring.elements([_draw_unit(n) for _ in self.values])
+            hiding = ring.multiply(ring.power(units, int(n)), encrypted.values)
+            masks = ring.elements([1 + mask * n for mask in self.values])
+            return EncryptedVector(self.public_key, ring.multiply(hiding, masks))
 
     def remove(self, opened: Sequence[int]) -> list[int]:
         """Return the signed plaintexts below opened residues; raises RemoteProtocolError on a wrong number."""
@@ -445,6 +505,7 @@ def _draw_unit(n: mpz) -> mpz:
 def _draw_hiding_base(public_key: PublicKey) -> int:
     """Draw ``h = (-x^2)^n``, whose powers hide plaintexts from all who lack the key."""
     x = _draw_unit(public_key.n)
+    ledger.count(MODULAR_MULTIPLICATIONS, public_key.bits)
     return int(gmpy2.powmod(-x * x, public_key.n, public_key.n_squared))
 
 

@@ -21,6 +21,7 @@ import gmpy2
 import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
+from phe.paillier import EncryptedNumber, PaillierPublicKey
 
 from protocol import exponentiation, ledger
 from protocol.cores import Preference, cores_for, split, spread
@@ -43,6 +44,7 @@ class Ring(ABC):
     """Integers modulo ``root ** 2``. The methods that start with an underscore do one core's share."""
 
     path: str
+    lanes = 1  # elements that are worked on at once: fewer take as long
     share: int  # multiplications worth handing to another core
     prefers: Preference = "threads"  # what reaches that core
 
@@ -82,6 +84,9 @@ class Ring(ABC):
     def _indicator_products(
         self, elements: Elements, starts: IntArray, rows: IntArray
     ) -> Elements: ...
+
+    @abstractmethod
+    def _planned_multiplications(self, n_rows: int, n_columns: int) -> int: ...
 
     def elements(self, integers: Sequence[int]) -> Elements:
         """Take integers below the modulus."""
@@ -159,20 +164,48 @@ class Ring(ABC):
         return result
 
     def _shared_products(self, elements: Elements, matrix: Matrix) -> Elements:
-        n_rows, n_columns = matrix.shape
+        of_rows, of_columns = self._cut(*matrix.shape)
+        if len(of_rows) == 1:
+            tasks = [(elements, np.ascontiguousarray(matrix[:, part])) for part in of_columns]
+            return np.concatenate(spread(self._column_products, tasks, self.prefers))
+        tasks = [(elements[part], matrix[part]) for part in of_rows]
+        result, *others = spread(self._column_products, tasks, self.prefers)
+        for other in others:
+            result = self.multiply(result, other)
+        return result
+
+    def _cut(self, n_rows: int, n_columns: int) -> tuple[list[slice], list[slice]]:
+        """Return the runs of rows and of columns in which cores share a block: one of either."""
         planes = n_columns * SCALED_BITS
         workers = cores_for(product_cost(n_rows, planes), self.share)
         by_columns = product_cost(n_rows, -(-planes // workers))
         by_rows = product_cost(-(-n_rows // workers), planes) + 2 * planes
         if by_columns <= by_rows:
-            parts = split(n_columns, workers)
-            tasks = [(elements, np.ascontiguousarray(matrix[:, part])) for part in parts]
-            return np.concatenate(spread(self._column_products, tasks, self.prefers))
-        tasks = [(elements[part], matrix[part]) for part in split(n_rows, workers)]
-        result, *others = spread(self._column_products, tasks, self.prefers)
-        for other in others:
-            result = self.multiply(result, other)
-        return result
+            return split(n_rows, 1), split(n_columns, workers)
+        return split(n_rows, workers), split(n_columns, 1)
+
+    def planned_multiplications(self, n_rows: int, n_columns: int, memory_budget: int) -> int:
+        """Return the modular multiplications that :meth:`column_products` counts; with gmpy2, at most."""
+        if not n_rows * n_columns:
+            return 0
+        block = block_rows(n_columns, memory_budget)
+        total = (-(-n_rows // block) - 1) * n_columns
+        for size, times in ((block, n_rows // block), (n_rows % block, 1)):
+            if not size * times:
+                continue
+            of_rows, of_columns = self._cut(size, n_columns)
+            parts = sum(
+                self._planned_multiplications(rows.stop - rows.start, columns.stop - columns.start)
+                for rows in of_rows
+                for columns in of_columns
+            )
+            total += times * (parts + (len(of_rows) - 1) * n_columns)
+        return total
+
+    def places(self, n_elements: int, each: int) -> int:
+        """Return how many elements' time ``n_elements`` take, of ``each`` multiplications: empty lanes count too."""
+        parts = split(n_elements, cores_for(n_elements * each, self.share))
+        return sum(-(-(part.stop - part.start) // self.lanes) * self.lanes for part in parts)
 
     def indicator_products(self, elements: Elements, starts: IntArray, rows: IntArray) -> Elements:
         """Return the product of the elements at ``rows[starts[j]:starts[j + 1]]`` for each column ``j``."""
@@ -238,11 +271,40 @@ class PureRing(Ring):
     def _column_products(self, elements: Elements, matrix: Matrix) -> Elements:
         return _objects(exponentiation.column_products(elements.tolist(), matrix, self.modulus))
 
+    def _planned_multiplications(self, n_rows: int, n_columns: int) -> int:
+        joining = n_columns * (2 * (SCALED_BITS - 1) + 3)
+        return product_cost(n_rows, n_columns * SCALED_BITS) + joining
+
     def _indicator_products(self, elements: Elements, starts: IntArray, rows: IntArray) -> Elements:
         columns = (
             [part.tolist() for part in np.split(rows, starts[1:-1])] if len(starts) > 1 else []
         )
         return _objects(exponentiation.indicator_products(elements.tolist(), columns, self.modulus))
+
+
+class PheRing(PureRing):
+    """phe's own arithmetic modulo n^2, as a baseline: products of a matrix take one modular power an entry."""
+
+    path = "phe"
+
+    def __init__(self, root: int) -> None:
+        super().__init__(root)
+        self._key = PaillierPublicKey(root)
+
+    def _planned_multiplications(self, n_rows: int, n_columns: int) -> int:
+        return n_rows * n_columns * 3 * SCALED_BITS // 2
+
+    def _column_products(self, elements: Elements, matrix: Matrix) -> Elements:
+        vector = [EncryptedNumber(self._key, int(element)) for element in elements]
+        products = []
+        for column in matrix.T.tolist():
+            terms = (number * factor for number, factor in zip(vector, column, strict=True))
+            products.append(mpz(sum(terms, start=EncryptedNumber(self._key, 1)).ciphertext(False)))
+        # One inversion or none, squarings and multiplications bit by bit, and the sum.
+        bits = np.bitwise_count(np.abs(matrix.astype(np.int32))).sum()
+        squarings = np.ceil(np.log2(np.abs(matrix.astype(np.float64)) + 1)).sum()
+        ledger.count(MODULAR_MULTIPLICATIONS, int(bits + squarings))
+        return _objects(products)
 
 
 def block_rows(n_columns: int, memory_budget: int) -> int:

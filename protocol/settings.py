@@ -12,6 +12,7 @@ AlignmentMethod = Literal["keyed-hash", "ecdh"]
 Disclosure = Literal["shared", "open", "none"]
 Guard = Literal["strict", "warn"]
 SplitKind = Literal["random", "last", "user-last", "cold-users"]
+Engine = Literal["colonnade", "phe"]
 ModelName = Literal["logistic", "factorization-machine"]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -29,11 +30,12 @@ class EncryptionSettings(Settings):
     """The Paillier key (``key_bits`` is the size of n), the numbers it carries, and the machine's share in it.
 
     ``n_jobs`` is joblib's: cores to use, -1 for all. ``memory_budget`` bounds the working memory of a matrix product,
-    in megabytes.
+    in megabytes. ``engine = "phe"`` computes as phe does, many times slower: the baseline of cost studies.
     """
 
     key_bits: int = 2048
     insecure_key: bool = False
+    engine: Engine = "colonnade"
     residual_bits: Annotated[int, Field(ge=16, le=24)] = 20
     n_jobs: int = -1
     memory_budget: Annotated[int, Field(ge=1)] = 256

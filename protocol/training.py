@@ -126,7 +126,8 @@ async def train_label_party(
     for epoch in range(state.done, state.done + to_come):
         started, losses = time.perf_counter(), list[float | None]()
         for number, batch in enumerate(split.batches):
-            losses.append(await rounds.play(number, batch))  # steps 3 to 7
+            with channel.ledger.during_round():
+                losses.append(await rounds.play(number, batch))  # steps 3 to 7
             progress(epoch * len(batches) + number + 1, training.epochs * len(batches))
 
         loss = await rounds.validate()  # step 8
@@ -344,21 +345,22 @@ async def train_feature_party(
     *n_samples, n_validation = plan.samples.tolist()
     for _ in range(start.epochs):
         for number, rows in enumerate(batches):
-            contribution = bounds.contribution(model, rows)
-            form = GradientForm.of(settings, n_samples[number], bounds.parties, scaled=scaled)
-            repeat = True
-            while repeat:
-                await offer(channel, settings, contribution)  # step 3
-                if series is not None:
-                    await deal(channel, n_samples[number], training.n_factors, series)
-                columns = guard.columns[number]
-                gradient = await opener.receive(form, rows, model, columns)  # steps 4, 5, 6
-                repeat = False
-                if shared:
-                    await channel.send(label, RoundCheck(gradient.exceeded))  # step 7
-                    repeat = (await channel.receive(label, RoundEnd)).repeat
-            model.step(gradient.mean())
-            guard.count(number, matrix.n_columns)
+            with channel.ledger.during_round():
+                contribution = bounds.contribution(model, rows)
+                form = GradientForm.of(settings, n_samples[number], bounds.parties, scaled=scaled)
+                repeat = True
+                while repeat:
+                    await offer(channel, settings, contribution)  # step 3
+                    if series is not None:
+                        await deal(channel, n_samples[number], training.n_factors, series)
+                    columns = guard.columns[number]
+                    gradient = await opener.receive(form, rows, model, columns)  # steps 4, 5, 6
+                    repeat = False
+                    if shared:
+                        await channel.send(label, RoundCheck(gradient.exceeded))  # step 7
+                        repeat = (await channel.receive(label, RoundEnd)).repeat
+                model.step(gradient.mean())
+                guard.count(number, matrix.n_columns)
 
         await offer(channel, settings, bounds.contribution(model, validation))  # step 8
         if series is not None:
@@ -383,9 +385,11 @@ async def coordinate_training(
     if training.disclosure == "shared" and private_key is not None:
         return await _coordinate_shares(channel, settings, private_key, schedule.epochs)
     for _ in range(schedule.epochs):
-        for party in roster.features * schedule.rounds:
-            if private_key is not None:
-                await open_gradient(channel, private_key, party)  # steps 5, 6
+        for _ in range(schedule.rounds):
+            with channel.ledger.during_round():
+                for party in roster.features:
+                    if private_key is not None:
+                        await open_gradient(channel, private_key, party)  # steps 5, 6
         if not (await channel.receive(roster.label, EpochEnd)).proceed:  # step 9
             break
     return None
@@ -403,14 +407,16 @@ async def _coordinate_shares(
         for batch in batches:
             form = GradientForm.of(settings, len(batch), channel.roster.n_data_parties, scaled=True)
             repeat = True
-            while repeat:
-                sums = await evaluator.gather(batch)  # step 3
-                share = await evaluator.residual_slots(series, sums, None)
-                encrypted, total = form.encrypt(encryptor, share), share[:, 0].sum(keepdims=True)
-                await channel.send(label, EncryptedShares(*encrypted.to_wire(), total))  # step 4
-                for party in [*features, label]:
-                    await open_gradient(channel, private_key, party)  # steps 5, 6
-                repeat = (await channel.receive(label, RoundEnd)).repeat  # step 7
+            with channel.ledger.during_round():
+                while repeat:
+                    sums = await evaluator.gather(batch)  # step 3
+                    share = await evaluator.residual_slots(series, sums, None)
+                    encrypted = form.encrypt(encryptor, share).to_wire()
+                    total = share[:, 0].sum(keepdims=True)
+                    await channel.send(label, EncryptedShares(*encrypted, total))  # step 4
+                    for party in [*features, label]:
+                        await open_gradient(channel, private_key, party)  # steps 5, 6
+                    repeat = (await channel.receive(label, RoundEnd)).repeat  # step 7
         sums = await evaluator.gather(validation)  # step 8
         share = await evaluator.squared_residuals(series, sums, None)
         await channel.send(label, BrierShare(share))

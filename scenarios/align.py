@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from protocol.ledger import Ledger
+from protocol.ledger import Ledger, peak_memory
 from protocol.messages import IntArray
 from protocol.training import Progress
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
 from scenarios.run_folder import write_whole
-from scenarios.runner import peak_memory, play
+from scenarios.runner import play
 from scenarios.scenario import COORDINATOR, Scenario
 
 

@@ -101,10 +101,12 @@ def measure_ours(key: PrivateKey, path: str) -> Iterator[Measurement]:
     with on_path(path):
         for operation, number, work in _operations(PrivateKey(key.p, key.q)):
             with parallel_config(n_jobs=-1 if operation == CORES else 1):
-                _, counts = ledger.apart(work)
+                _, taken = ledger.apart(work)
                 seconds = best_seconds(work)
             multiplications = sum(
-                count for (_, name), count in counts.items() if name == MODULAR_MULTIPLICATIONS
+                count
+                for (_, name), count in taken.counts.items()
+                if name == MODULAR_MULTIPLICATIONS
             )
             yield Measurement(
                 key.public_key.bits,

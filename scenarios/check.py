@@ -15,15 +15,13 @@ import numpy as np
 from parties.columns import counted
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder
-from protocol.batches import Samples, draw_samples
+from protocol.batches import Samples
 from protocol.errors import ColonnadeError, SettingsError
 from protocol.gradients import GradientForm
 from protocol.guards import Guard
-from protocol.in_process import InProcessTransport
-from protocol.messages import IntArray
 from protocol.paillier import PublicKey, check_key_bits
-from scenarios.runner import connect
 from scenarios.scenario import PartySettings, Scenario
+from scenarios.shapes import rehearse
 
 
 @dataclass(frozen=True)
@@ -106,23 +104,19 @@ def _rehearse(
     scenario: Scenario, datasets: Mapping[str, PartyDataset], report: Report
 ) -> list[Section]:
     """Align and split as a run would, in the clear, and ask the guards; return what came of it."""
-    label = datasets[scenario.label_party.name]
-    roster = next(iter(connect(scenario, InProcessTransport()).values())).roster
-    positions = {
-        party.name: _positions(label, datasets[party.name], party.entity)
-        for party in scenario.feature_parties
-    }
+    samples = rehearse(scenario, datasets)
+    positions = {party: of_row[: samples.n_observed] for party, of_row in samples.positions.items()}
     shared = [
         [
             party.name,
             f"{len(np.unique(of_row[of_row >= 0])):,} of {datasets[party.name].n_rows:,}",
             f"{np.mean(of_row >= 0):.0%}",
         ]
-        for party, of_row in zip(scenario.feature_parties, positions.values(), strict=True)
+        for party in scenario.feature_parties
+        for of_row in [positions[party.name]]
     ]
     headings = ["of its ids", "of the label party's rows"]
     sections = [Section("Shared", ["feature party"], headings, shared)]
-    samples = draw_samples(label, positions, roster, scenario)
     split = samples.split
     used = [
         ["training", f"{len(split.training_samples):,}", f"{len(split.batches):,}"],
@@ -132,11 +126,6 @@ def _rehearse(
     sections.append(Section("Rows in use", ["for"], ["rows", "batches"], used))
     sections.append(_guard(scenario, datasets, samples, report))
     return sections
-
-
-def _positions(label: PartyDataset, table: PartyDataset, entity: str) -> IntArray:
-    row_of = {identifier: row for row, identifier in enumerate(table.ids[entity])}
-    return np.array([row_of.get(one, -1) for one in label.ids[entity]], dtype=np.int64)
 
 
 def _guard(

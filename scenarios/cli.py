@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +26,8 @@ from scenarios import (
 )
 from scenarios import processes as in_processes
 from scenarios.check import check
+from scenarios.console import new_table
+from scenarios.cost_commands import COMMANDS
 from scenarios.evaluation import Ranking
 from scenarios.hooks import Hooks
 from scenarios.progress import rounds_bar, run_bar
@@ -56,6 +57,10 @@ def main() -> None:
 
 
 for command in deploy.COMMANDS:
+    main.add_command(command)
+
+
+for command in COMMANDS:
     main.add_command(command)
 
 
@@ -120,7 +125,7 @@ def check_scenario(
     report = check(load(scenario, changes, data_path=path), party)
     console = Console()
     for section in report.sections:
-        table = _table(section.title, [*section.words], [*section.numbers])
+        table = new_table(section.title, [*section.words], [*section.numbers])
         for row in section.rows:
             table.add_row(*row)
         console.print(table)
@@ -232,7 +237,7 @@ def align_scenario(scenario: str, changes: tuple[str, ...], path: str | None, fo
         bar.update(task, description="aligned")
     written = align.write(found, settings, folder)
     headings = ["rows", "shared rows", "seconds of computing", "kB sent"]
-    table = _table(f"Aligned by {settings.alignment.method}", ["party"], headings)
+    table = new_table(f"Aligned by {settings.alignment.method}", ["party"], headings)
     for party, ledger in found.ledgers.items():
         positions = found.positions.get(party)
         table.add_row(
@@ -266,7 +271,7 @@ def download_data(name: str, folder: Path) -> None:
 def recommend_items(run: Path, user: str, k: int, items: tuple[str, ...]) -> None:
     """List what a user has not met and would like most, by the models of a finished RUN (its folder)."""
     found = recommend(run, user, k, items)
-    table = _table(f"The best {len(found.items)} items the user has not met", ["item"], [])
+    table = new_table(f"The best {len(found.items)} items the user has not met", ["item"], [])
     if any(one.title for one in found.items):
         table.add_column("title")
     table.add_column("probability", justify="right")
@@ -335,7 +340,7 @@ def _score_table(comparison: baselines.Comparison) -> Table:
     headings = (
         ["AUC", "GAUC", "log loss", "accuracy"] if grouped else ["AUC", "log loss", "accuracy"]
     )
-    table = _table("On rows nobody trained on", ["model"], headings)
+    table = new_table("On rows nobody trained on", ["model"], headings)
     for name, score in comparison.scores.items():
         numbers = [score.auc, score.gauc, score.log_loss, score.accuracy]
         _add_numbers(table, name, numbers if grouped else [numbers[0], *numbers[2:]])
@@ -350,7 +355,7 @@ def _ranking_table(run: runner.Run, rankings: Mapping[str, Ranking]) -> Table:
         f"({any_ranking.n_skipped:,} liked nothing in the test rows)"
     )
     headings = [f"NDCG@{k}", "precision", "recall", "hit rate", "MRR", "MAP"]
-    table = _table(title, ["model"], headings)
+    table = new_table(title, ["model"], headings)
     for name, one in rankings.items():
         numbers = [one.ndcg, one.precision, one.recall, one.hit_rate, one.mrr, one.map]
         _add_numbers(table, name.removesuffix(", same optimizer"), numbers)
@@ -364,7 +369,7 @@ def _add_numbers(table: Table, name: str, numbers: Sequence[float]) -> None:
 
 def _cost_table(run: runner.Run) -> Table:
     headings = ["seconds", "messages", "kB", "ciphertexts"]
-    table = _table(
+    table = new_table(
         "What it cost: seconds of computing, and what was sent", ["party", "phase"], headings
     )
     for ledger in run.ledgers.values():
@@ -380,13 +385,4 @@ def _cost_table(run: runner.Run) -> Table:
                 f"{numbers[phase, 'bytes sent'] / 1000:,.1f}",
                 f"{numbers[phase, 'ciphertexts sent']:,.0f}",
             )
-    return table
-
-
-def _table(title: str, words: list[str], numbers: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for heading in words:
-        table.add_column(heading)
-    for heading in numbers:
-        table.add_column(heading, justify="right")
     return table

@@ -31,7 +31,7 @@ from parties.dataset import PartyDataset
 from protocol.channel import Channel
 from protocol.errors import PartyUnavailableError, SettingsError
 from protocol.identity import Identity, Name, RosterFile
-from protocol.ledger import Ledger, metered
+from protocol.ledger import Ledger, metered, peak_memory
 from protocol.network import Limits, NetworkTransport, PartyTransport
 from protocol.relay import CoordinatorTransport
 from protocol.settings import Positive, ProtocolSettings, Settings
@@ -143,7 +143,7 @@ class Organisation:
             shared = await runner.coordinator(channel, self.agreement)
             run_folder.write_json(
                 folder / "metrics.json",
-                {"shared": dict(shared), "peak_memory_bytes": runner.peak_memory()},
+                {"shared": dict(shared), "peak_memory_bytes": peak_memory()},
             )
 
         say(
@@ -248,7 +248,7 @@ def half_metrics(half: TrainedHalf) -> dict[str, Any]:
         "entries_withheld": half.guard.withheld,
         "cells_clipped": half.matrix.clipped,
         "warnings": half.guard.warnings,
-        "peak_memory_bytes": runner.peak_memory(),
+        "peak_memory_bytes": peak_memory(),
     }
 
 

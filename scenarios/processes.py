@@ -303,10 +303,7 @@ def _read_ledger(party: str, folder: Path) -> Ledger:
     ledger = Ledger(party)
     with (folder / "costs.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row["quantity"] == "seconds":
-                ledger.seconds[row["phase"]] = float(row["number"])
-            else:
-                ledger.counts[row["phase"], row["quantity"]] = int(float(row["number"]))
+            ledger.enter_row(row["phase"], row["quantity"], float(row["number"]))
     lines = (folder / "transcript.jsonl").read_text(encoding="utf-8").splitlines()
     ledger.sent += [MessageRecord(**json.loads(line)) for line in lines]
     return ledger

@@ -33,13 +33,13 @@ def run_bar(
         bar.update(task, total=bar.tasks[0].completed, description="trained")
 
 
-def rounds_bar(console: Console, *, disable: bool = False) -> Progress:
-    """Return a bar that counts rounds, or with ``disable`` one that nobody sees."""
+def rounds_bar(console: Console, *, what: str = "rounds", disable: bool = False) -> Progress:
+    """Return a bar that counts ``what``, or with ``disable`` one that nobody sees."""
     return Progress(
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("rounds, left"),
+        TextColumn(f"{what}, left"),
         TimeRemainingColumn(),
         console=console,
         disable=disable,

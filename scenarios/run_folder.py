@@ -2,7 +2,7 @@
 
 settings.json           the resolved settings
 metrics.json            scores, baselines, the course of training, seconds, warnings
-costs.csv               party, phase, quantity, number
+costs.csv               party, phase, quantity, number; links.csv and rounds.csv the same by link and by round
 transcript.jsonl        who sent what kind of message to whom, its size, what it discloses; never contents
 report.html, plots/     all that for people, made from these files alone (scenarios/report)
 parties/<name>/model.json    that party's weights and preprocessing, and nothing of anyone else
@@ -17,7 +17,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -101,16 +101,31 @@ def _write_files(run: Run, comparison: Comparison, folder: Path) -> None:
 
 def write_ledgers(folder: Path, ledgers: Sequence[Ledger]) -> None:
     """Write what was spent and what was sent, in the order of sending."""
-    with (folder / "costs.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["party", "phase", "quantity", "number"])
-        for ledger in ledgers:
-            rows.writerows(ledger.rows())
+    written: dict[str, tuple[list[str], Callable[[Ledger], Iterable[Sequence[object]]]]] = {
+        "costs": (["party", "phase", "quantity", "number"], Ledger.rows),
+        "rounds": (["party", "phase", "round", "quantity", "number"], Ledger.round_rows),
+        "links": (
+            ["sender", "receiver", "phase", "messages", "bytes", "ciphertexts"],
+            Ledger.link_rows,
+        ),
+    }
+    for name, (headings, rows_of) in written.items():
+        write_csv(
+            folder / f"{name}.csv", headings, (row for one in ledgers for row in rows_of(one))
+        )
     sent = sorted(
         (record for ledger in ledgers for record in ledger.sent), key=lambda record: record.time
     )
     with (folder / "transcript.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(record)) + "\n" for record in sent)
+
+
+def write_csv(path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table with headings."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(headings)
+        table.writerows(rows)
 
 
 def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import secrets
-import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +24,7 @@ from protocol.channel import Channel, Member, Roster
 from protocol.forward import Bounds
 from protocol.guards import Guard
 from protocol.in_process import InProcessTransport
-from protocol.ledger import Ledger
+from protocol.ledger import Ledger, peak_memory
 from protocol.messages import FloatArray, IntArray, Message, Role
 from protocol.paillier import PrivateKey, check_key_bits
 from protocol.scoring import (
@@ -268,8 +266,9 @@ async def coordinator(channel: Channel, settings: ProtocolSettings) -> Mapping[s
     """Play the coordinator; return how many entities of each type are shared."""
     private_key = None
     if settings.training.disclosure != "none":
+        encryption = settings.encryption
         private_key = PrivateKey.generate(
-            settings.encryption.key_bits, insecure_key=settings.encryption.insecure_key
+            encryption.key_bits, insecure_key=encryption.insecure_key, engine=encryption.engine
         )
     with channel.ledger.during("alignment"):
         shared = await coordinate_alignment(channel, settings.alignment)
@@ -353,9 +352,3 @@ async def answer_test_rows(
 def scorings(settings: ProtocolSettings) -> int:
     """Return how often the label party asks for scores after training: for its test rows, and to judge lists."""
     return 2 if settings.ranking.k else 1
-
-
-def peak_memory() -> int:
-    """Return the most memory this process has held, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

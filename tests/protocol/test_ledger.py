@@ -1,10 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections import Counter
 
 import pytest
 
-from protocol.ledger import Ledger, count, metered
+from protocol.ledger import (
+    Apart,
+    Ledger,
+    MessageRecord,
+    charging,
+    count,
+    merge,
+    metered,
+    operation,
+    peak_memory,
+)
 
 
 def test_counts_go_to_whoever_runs_and_to_its_phase() -> None:
@@ -57,7 +69,8 @@ def test_only_computing_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
         return str(task.result())
 
     assert asyncio.run(beside_another()) == "done"
-    assert ledger.rows() == [("a", "setup", "seconds", 7.0), ("a", "training", "seconds", 40.0)]
+    assert ledger.seconds == {"setup": 7.0, "training": 40.0}
+    assert ledger.waiting_seconds == {"setup": 500.0, "training": 500.0}
 
 
 async def _run(work: object, ledger: Ledger) -> object:
@@ -76,3 +89,45 @@ def test_errors_thrown_into_a_role_reach_it() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(cancelled())
+
+
+def test_operations_are_timed_and_rounds_and_links_kept_apart() -> None:
+    ledger = Ledger("a")
+    with ledger.during("training"), charging(ledger):
+        for number in range(2):
+            with ledger.during_round():
+                with operation("masks", 3):
+                    sum(range(10_000))
+                record = MessageRecord(
+                    0, "training", "a", "b", "Kind", 100 + number, True, "", 2, ledger.round
+                )
+                ledger.record_sent(record)
+        count("repeats", 1)
+    assert ledger.counts["training", "masks"] == 6
+    assert ledger.operation_seconds["training", "masks"] > 0
+    of_rounds = [(row[2], row[4]) for row in ledger.round_rows() if row[3] == "masks"]
+    assert of_rounds == [(0, 3), (1, 3)]
+    assert not [row for row in ledger.round_rows() if row[3] == "repeats"]
+    assert ledger.link_rows() == [("a", "b", "training", 2, 201, 4)]
+    assert [record.round for record in ledger.sent] == [0, 1]
+    assert ledger.peak_memory["training"] == pytest.approx(peak_memory(), rel=0.5)
+
+
+def test_rows_can_be_entered_again() -> None:
+    ledger, again = Ledger("a"), Ledger("a")
+    ledger.clock(running=True)
+    with ledger.during("training"), ledger.operation("masks", 3):
+        pass
+    ledger.clock(running=False)
+    for _, phase, quantity, number in ledger.rows():
+        again.enter_row(phase, quantity, number)
+    assert again.rows() == ledger.rows()
+
+
+def test_what_another_process_computed_is_charged() -> None:
+    ledger = Ledger("a")
+    with charging(ledger), operation("products", 1):
+        merge(Apart(Counter({("setup", "multiplications"): 5}), process=-1, cpu_seconds=40.0))
+        merge(Apart(Counter(), process=os.getpid(), cpu_seconds=7.0))  # a thread's, counted already
+    assert ledger.counts["setup", "multiplications"] == 5
+    assert 40 <= ledger.operation_seconds["setup", "products"] < 41

@@ -51,11 +51,11 @@ def test_the_key_holder_encrypts_alike(insecure_test_key: PrivateKey) -> None:
 
 def test_the_key_holder_hides_by_the_powers_that_others_use(insecure_test_key: PrivateKey) -> None:
     holder, others = KeyHolderEncryptor(insecure_test_key), Encryptor(insecure_test_key.public_key)
-    others._h = holder._h
+    base = holder._h
     exponents = secrets.token_bytes(32 * 5) + bytes(32) + b"\xff" * 32
     ring = insecure_test_key.public_key.ring
-    hiding = ring.integers(holder._hiding(exponents))
-    assert hiding == ring.integers(others._hiding(exponents))
+    hiding = ring.integers(holder._powers(base, exponents))
+    assert hiding == ring.integers(others._powers(base, exponents))
     assert hiding[5] == 1
 
 
@@ -267,3 +267,26 @@ def test_masking_randomises_at_full_size(insecure_test_key: PrivateKey) -> None:
     # Uniform units are squares modulo p half of the time; powers of one h would nearly all be alike.
     squares = sum(gmpy2.legendre(part, insecure_test_key.p) == 1 for part in parts)
     assert 2 < squares < 28
+
+
+def test_the_engines_read_each_other(insecure_test_key: PrivateKey) -> None:
+    by_phe = PrivateKey(insecure_test_key.p, insecure_test_key.q, "phe")
+    integers = [5, -7, 1 << 40]
+    theirs = Encryptor(by_phe.public_key).encrypt(integers)
+    ours = Encryptor(insecure_test_key.public_key).encrypt(integers)
+    n = int(by_phe.public_key.n)
+    assert insecure_test_key.decrypt(
+        EncryptedVector.from_bytes(insecure_test_key.public_key, theirs.to_bytes(), sender="phe")
+    ) == [integer % n for integer in integers]
+    assert by_phe.decrypt(
+        EncryptedVector.from_bytes(by_phe.public_key, ours.to_bytes(), sender="us")
+    ) == [integer % n for integer in integers]
+
+
+def test_phe_multiplies_by_a_matrix_an_entry_at_a_time(insecure_test_key: PrivateKey) -> None:
+    key = PrivateKey(insecure_test_key.p, insecure_test_key.q, "phe")
+    scaled = np.array([[3, -2, 0], [-32768, 32767, 0]], dtype=np.int16)
+    matrix = FixedPointMatrix(scaled, sparse.csr_array(np.array([[1], [1]], np.int8)), 0)
+    products = transposed_product(matrix, KeyHolderEncryptor(key).encrypt([10, -1]))
+    signed = [key.public_key.signed(residue) for residue in key.decrypt(products)]
+    assert signed == [30 + 32768, -20 - 32767, 0, 9]

@@ -327,7 +327,7 @@ def test_another_key_size_than_agreed_is_refused(
 ) -> None:
     generate = PrivateKey.generate
     monkeypatch.setattr(
-        PrivateKey, "generate", lambda bits, insecure_key: generate(256, insecure_key=True)
+        PrivateKey, "generate", lambda bits, **options: generate(256, insecure_key=True)
     )
     with pytest.raises(
         RemoteProtocolError, match=r"announced a key of 256 bits where key_bits = 512"
@@ -365,3 +365,18 @@ def test_every_ciphertext_that_leaves_a_role_is_randomised(load_scenario: LoadSc
     assert all(int.from_bytes(value, "little") % n != 1 for value in seen)
     plain = [message for _, message in run.views["bank"] if isinstance(message, PlainResiduals)]
     assert not plain
+
+
+@pytest.mark.parametrize("disclosure", ["open", "shared"])
+def test_phe_as_the_engine_gives_the_same_model(
+    disclosure: str, load_scenario: LoadScenario
+) -> None:
+    changes = [f"disclosure={disclosure}", "epochs=1", "model=factorization-machine", "factors=2"]
+    changes.append("guard=warn")
+    ours, theirs = (
+        runner.run(load_scenario(*changes, f"engine={engine}")) for engine in ("colonnade", "phe")
+    )
+    for name, half in ours.halves.items():
+        difference = half.model.parameters - theirs.halves[name].model.parameters
+        # Shares are truncated at random, so two runs on them differ in the last bits.
+        assert np.abs(difference).max() <= (1e-3 if disclosure == "shared" else 0)

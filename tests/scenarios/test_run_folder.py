@@ -29,10 +29,12 @@ def test_a_run_leaves_what_the_page_says(run: Run, tmp_path: Path) -> None:
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert files == [
         "costs.csv",
+        "links.csv",
         "metrics.json",
         "parties/bank/model.json",
         "parties/shop/model.json",
         "parties/telco/model.json",
+        "rounds.csv",
         "settings.json",
         "transcript.jsonl",
     ]

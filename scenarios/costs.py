@@ -1,0 +1,96 @@
+"""What a training will cost, before anybody computes: counted operations times this machine's unit costs.
+
+    Shapes.of(scenario)  ->  predict(scenario, shapes)  ->  Prediction
+
+Operations and bytes are counted from settings and shapes alone (scenarios/counting.py); what each takes is calibrated
+in seconds (scenarios/calibration.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scenarios.calibration import UnitCosts, unit_costs
+from scenarios.counting import Conversation
+from scenarios.scenario import Scenario
+from scenarios.shapes import Shapes
+
+REST = "everything else"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one training is expected to cost.
+
+    ``cpu_seconds`` by (party, kind of operation), over all epochs; "everything else" is Python's and numpy's share.
+    ``size`` is bytes by (sender, receiver) and ``messages`` their number. ``peak_memory`` is a party's, in bytes, if it
+    has a process of its own; ``base_memory`` is what each of these holds that computes nothing.
+    """
+
+    epochs: int
+    cpu_seconds: Mapping[tuple[str, str], float]
+    size: Mapping[tuple[str, str], int]
+    messages: Mapping[tuple[str, str], int]
+    peak_memory: Mapping[str, int]
+    base_memory: int
+
+    @property
+    def total_cpu_seconds(self) -> float:
+        """CPU seconds of all parties."""
+        return sum(self.cpu_seconds.values())
+
+    @property
+    def total_size(self) -> int:
+        """Bytes sent by all parties."""
+        return sum(self.size.values())
+
+    def of_party(self, party: str) -> float:
+        """Return the CPU seconds of one party."""
+        return sum(seconds for (name, _), seconds in self.cpu_seconds.items() if name == party)
+
+    @property
+    def peak_memory_together(self) -> int:
+        """Bytes of one process in which all parties run."""
+        return self.base_memory + sum(peak - self.base_memory for peak in self.peak_memory.values())
+
+    def computing_seconds(self, cores: int) -> float:
+        """Return seconds on the wall if the parties take turns, as rounds make them, on so many cores each.
+
+        Encrypted operations are shared between the cores, everything else is not.
+        """
+        return sum(
+            seconds / (1 if kind == REST else cores)
+            for (_, kind), seconds in self.cpu_seconds.items()
+        )
+
+    def transfer_seconds(self, bits_per_second: float) -> float:
+        """Return seconds on the wire if every byte crosses one such link, which the coordinator's is."""
+        return 8 * self.total_size / bits_per_second
+
+
+def predict(scenario: Scenario, shapes: Shapes, units: UnitCosts | None = None) -> Prediction:
+    """Predict the cost of training; without ``units`` by those of this machine, calibrated in seconds if need be."""
+    encryption = scenario.encryption
+    if units is None:
+        units = unit_costs(encryption.key_bits, encryption.engine)
+    conversation = Conversation(scenario, shapes)
+    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for step in conversation.steps():
+        spent = step.times * units.of_operation(step.operation)
+        seconds[step.party, step.operation.kind] += spent
+    size, messages = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for sent in conversation.transfers():
+        size[sent.sender, sent.receiver] += sent.times * sent.size
+        messages[sent.sender, sent.receiver] += sent.times
+    for party, rest in conversation.everything_else().items():
+        seconds[party, REST] += units.of_rest(rest)
+    return Prediction(
+        scenario.training.epochs,
+        dict(seconds),
+        dict(size),
+        dict(messages),
+        {party: units.base_memory + more for party, more in conversation.memory().items()},
+        units.base_memory,
+    )
