@@ -11,7 +11,8 @@ from typing import Self
 
 import numpy as np
 
-from parties.dataset import ColumnKind, PartyDataset
+from parties.columns import ColumnKind
+from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder, FixedPointMatrix
 from protocol.batches import Batch, Samples, draw_samples
 from protocol.guards import openable

@@ -54,7 +54,7 @@ STUDIES = (
     ),
     Study(
         "default-credit",
-        "studies/default-credit.toml",
+        "scenarios/studies/default-credit.toml",
         ("disclosure=shared,open,none", "batch_size=2048,512,8192", "key_bits=2048,1024,3072"),
         ("epochs=2",),
         "one-at-a-time",
