@@ -27,7 +27,7 @@ from scenarios import (
 from scenarios import processes as in_processes
 from scenarios.check import check
 from scenarios.console import new_table
-from scenarios.cost_commands import COMMANDS
+from scenarios.cost_commands import COMMANDS, plan
 from scenarios.evaluation import Ranking
 from scenarios.hooks import Hooks
 from scenarios.progress import rounds_bar, run_bar
@@ -118,8 +118,15 @@ def write_scenario(files: tuple[Path, ...], label: str | None, yes: bool, output
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--party", help="Check this party's side alone.")
 @click.option("--path", help="Where a ready-made scenario finds the data that it does not bring.")
+@click.option("--cost", is_flag=True, help="Predict time, bytes and memory too, as 'plan' does.")
+@click.pass_context
 def check_scenario(
-    scenario: str, changes: tuple[str, ...], party: str | None, path: str | None
+    context: click.Context,
+    scenario: str,
+    changes: tuple[str, ...],
+    party: str | None,
+    path: str | None,
+    cost: bool,
 ) -> None:
     """Check everything about SCENARIO that can be checked before anybody connects."""
     report = check(load(scenario, changes, data_path=path), party)
@@ -134,6 +141,8 @@ def check_scenario(
     if report.problems:
         raise SettingsError("\n".join(report.problems))
     console.print("Nothing stands in the way of a run.")
+    if cost:
+        context.invoke(plan, scenario=scenario, changes=changes, path=path)
 
 
 @main.command("run")

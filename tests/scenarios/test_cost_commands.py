@@ -27,6 +27,13 @@ def test_a_plan_answers_for_longer_tables(scenario_file: Path) -> None:
         assert words in result.output
 
 
+def test_a_check_predicts_what_a_run_costs_if_asked(scenario_file: Path) -> None:
+    result = CliRunner().invoke(main, ["check", str(scenario_file), "--cost"])
+    assert result.exit_code == 0, result.output
+    for words in ("Nothing stands in the way", "CPU time of training, predicted", "at 100Mbit"):
+        assert words in result.output
+
+
 @pytest.mark.parametrize("link", ["fast", "0Mbit", "1.2.3Gbit"])
 def test_a_link_that_is_none_is_one_clear_line(scenario_file: Path, link: str) -> None:
     result = CliRunner().invoke(main, ["plan", str(scenario_file), "--link", link])
