@@ -30,6 +30,7 @@ from protocol.messages import (
     Words,
 )
 from protocol.paillier import PrivateKey
+from protocol.settings import Engine
 from protocol.shares import Stream
 from scenarios import runner
 from scenarios.runner import Run
@@ -41,7 +42,7 @@ SHOP, BANK, TELCO, DIRECTORY = "shop", "bank", "telco", "directory"
 FEATURE_PARTIES = (BANK, TELCO, DIRECTORY)
 DATA_PARTIES = (SHOP, *FEATURE_PARTIES)
 LOGISTIC, FACTORIZATION = "logistic", "factorization-machine"
-_USERS, _ITEMS, _INTERACTIONS = 90, 60, 600
+_USERS, _ITEMS, _INTERACTIONS = 115, 115, 1200
 _SHIFT = 2.5
 _SEED_WORDS = 64
 
@@ -135,8 +136,8 @@ def record(scenario: Scenario, *, shifted: bool = False) -> Recording:
         rosters.append(channels[SHOP].roster)
         return channels
 
-    def generate_and_keep(bits: int, *, insecure_key: bool) -> PrivateKey:
-        keys.append(generate(bits, insecure_key=insecure_key))
+    def generate_and_keep(bits: int, *, insecure_key: bool, engine: Engine) -> PrivateKey:
+        keys.append(generate(bits, insecure_key=insecure_key, engine=engine))
         return keys[-1]
 
     async def contribute_and_keep(channel: Channel, contribution: Contribution) -> None:
@@ -196,7 +197,7 @@ def load_parties(folder: Path, model: str, *changes: str, data_seed: int = 1) ->
         factors = 2
         epochs = 40
         patience = 40
-        batch_size = 180
+        batch_size = 360
         [encryption]
         key_bits = 512
         insecure_key = true
