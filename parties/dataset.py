@@ -87,6 +87,11 @@ class PartyDataset:
         """The number of rows."""
         return len(self.columns)
 
+    @property
+    def feature_columns(self) -> list[str]:
+        """The columns that are features, in order, without ids that are features of their own."""
+        return [name for name, kind in self.kinds.items() if kind is not ColumnKind.IDENTIFIER]
+
     def id_kind(self, entity: str) -> IdKind:
         """Return how the ids of an entity type are written: as declared, else what all of them are."""
         if entity in self.id_kinds:
@@ -161,9 +166,7 @@ class PartyDataset:
                     f"{party}: no {role} column {name!r}; there are {listed(frame.columns)}"
                 )
         if like is not None:
-            columns = [
-                name for name, kind in like.kinds.items() if kind is not ColumnKind.IDENTIFIER
-            ]
+            columns = like.feature_columns
         if columns is None:
             if missing := sorted(set(ignore) - set(frame.columns)):
                 raise DataError(f"{party}: ignore names {listed(missing)}, which is no column")

@@ -23,6 +23,7 @@ from scenarios import (
     report,
     run_folder,
     runner,
+    sweep,
 )
 from scenarios import processes as in_processes
 from scenarios.check import check
@@ -218,8 +219,12 @@ def run_scenario(
     help="Where a comparison goes.",
 )
 def write_report(runs: tuple[Path, ...], output: Path) -> None:
-    """Write the report of a finished RUN (its folder) into it, or one that compares several."""
-    click.echo(report.write(runs[0]) if len(runs) == 1 else report.compare(runs, output))
+    """Write the report of a finished RUN or sweep (its folder) into it, or one that compares several runs."""
+    if len(runs) > 1:
+        click.echo(report.compare(runs, output))
+    else:
+        write = report.write_sweep if sweep.is_sweep(runs[0]) else report.write
+        click.echo(write(runs[0]))
 
 
 @main.command("align")

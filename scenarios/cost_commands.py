@@ -14,7 +14,7 @@ from rich.console import Console
 from protocol.errors import SettingsError
 from protocol.paillier import SECURE_KEY_BITS
 from protocol.settings import Engine
-from scenarios import calibration, sweep, sweep_plots
+from scenarios import calibration, report, sweep
 from scenarios.console import new_table
 from scenarios.costs import Prediction, predict
 from scenarios.progress import rounds_bar
@@ -197,7 +197,7 @@ def _size(size: float) -> str:
     "vary",
     multiple=True,
     metavar="SETTING=A,B,...",
-    help="A setting and its values, the usual one first; also rows, columns, binary and parties of made-up data. "
+    help="A setting and its values, the usual one first; also parties, columns, and rows and binary of made-up data. "
     f"By default {' and '.join(sweep.DEFAULT)}.",
 )
 @click.option(
@@ -239,11 +239,7 @@ def cost(
         outcomes = sweep.sweep(cells, folder, advance)
         bar.update(task, description="trained")
     _print_sweep(console, cells, outcomes)
-    try:
-        sweep_plots.draw(outcomes, folder)
-    except SettingsError as error:
-        console.print(str(error))
-    console.print(f"Kept in {folder}")
+    console.print(f"Kept in {folder}; the report is {report.write_sweep(folder)}")
     if as_json:
         click.echo(sweep.to_json(outcomes))
 
@@ -251,35 +247,21 @@ def cost(
 def _print_sweep(
     console: Console, cells: Sequence[sweep.Cell], outcomes: Sequence[sweep.Outcome]
 ) -> None:
-    numbers = ["epoch s", "CPU s", "predicted", "ratio", "MB sent", "MB held", "AUC"]
+    shown = [heading for heading in sweep.figures(outcomes[0]) if heading != "predicted"]
     table = new_table(
-        "What training costs: CPU seconds and bytes of all parties together",
+        "What training costs all parties together; ratio is predicted over measured CPU",
         list(outcomes[0].levels),
-        numbers,
+        shown,
     )
     for one in outcomes:
-        if one.refused is not None:
-            continue
-        table.add_row(
-            *one.levels.values(),
-            f"{one.seconds_per_epoch:.3f}",
-            f"{one.cpu_seconds:.3f}",
-            f"{one.predicted_cpu_seconds:.3f}",
-            f"{one.ratio:.2f}",
-            f"{one.size / 1e6:,.2f}",
-            f"{one.peak_memory / 1e6:,.0f}",
-            "" if one.auc is None else f"{one.auc:.4f}",
-        )
+        if one.refused is None:
+            figures = sweep.figures(one)
+            table.add_row(*one.levels.values(), *(figures[heading] for heading in shown))
     console.print(table)
-    for one in outcomes:
-        if one.refused is not None:
-            console.print(f"[yellow]refused:[/yellow] {sweep.describe(one.levels)}: {one.refused}")
-    for factor in outcomes[0].levels:
-        fitted = sweep.exponent(sweep.one_factor(outcomes, factor), factor)
-        if fitted is not None:
-            console.print(
-                f"CPU seconds grow as {factor}^{fitted:.2f}, all else as in the first cell"
-            )
+    for cell, reason in sweep.refusals(outcomes).items():
+        console.print(f"[yellow]refused:[/yellow] {cell}: {reason}")
+    for factor, power in sweep.growth(outcomes).items():
+        console.print(f"CPU seconds grow as {factor}^{power:.2f}, all else as in the first cell")
     if any(cell.scenario.encryption.key_bits < SECURE_KEY_BITS for cell in cells):
         console.print(
             f"[yellow]Keys under {SECURE_KEY_BITS} bits can be broken:[/yellow] insecure_key = true was set for them"

@@ -39,6 +39,8 @@ OWNERS = {  # settings of some sources alone
     "arguments": ("function", "source"),
 }
 
+KINDS = ("numeric", "categorical", "boolean", "multi_valued", "datetime")  # of columns, as declared
+
 IdKindName = Literal["integer", "text"]
 
 S = TypeVar("S", bound=Settings)
@@ -187,6 +189,16 @@ class PartySettings(Settings):
         )
         return {entity: IdKind(kind) for entity, kind in (for_all | self.id_kinds).items()}
 
+    def only(self, columns: Sequence[str]) -> Self:
+        """Return the party with these columns alone; what is declared of others is left out."""
+        declared = {
+            kind: [name for name in getattr(self, kind) if name in columns] for kind in KINDS
+        }
+        options = {name: value for name, value in self.options.items() if name in columns}
+        return self.model_copy(
+            update={**declared, "options": options, "columns": list(columns), "ignore": []}
+        )
+
     def open_source(self, folder: Path) -> DataSource:
         """Return where the table is read from; raises DataError or SettingsError if there is no such plug-in."""
         if self.csv is not None:
@@ -218,11 +230,7 @@ class PartySettings(Settings):
             "label": self.label,
             "columns": self.columns,
             "ignore": self.ignore,
-            "numeric": self.numeric,
-            "categorical": self.categorical,
-            "boolean": self.boolean,
-            "multi_valued": self.multi_valued,
-            "datetime": self.datetime,
+            **{kind: getattr(self, kind) for kind in KINDS},
             "options": self.options,
             "id_features": self.id_features,
             "id_kinds": self.kinds_by_entity,

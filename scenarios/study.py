@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from scenarios import calibration, sweep, sweep_plots
+from scenarios import calibration, report, sweep
 from scenarios.costs import predict
 from scenarios.shapes import Shapes
 from scenarios.sweep import Factor, Outcome
@@ -106,22 +106,13 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def table(outcomes: Sequence[Outcome], extra: Sequence[Sequence[str]] = ()) -> str:
     """Return a sweep's table for docs/cost.md."""
-    numbers = ["epoch, s", "CPU s", "predicted", "ratio", "MB sent", "MB held", "AUC"]
     rows = [
-        [
-            *one.levels.values(),
-            f"{one.seconds_per_epoch:.3f}",
-            f"{one.cpu_seconds:.3f}",
-            f"{one.predicted_cpu_seconds:.3f}",
-            f"{one.ratio:.2f}",
-            f"{one.size / 1e6:,.2f}",
-            f"{one.peak_memory / 1e6:,.0f}",
-            "" if one.auc is None else f"{one.auc:.4f}",
-        ]
+        [*one.levels.values(), *sweep.figures(one).values()]
         for one in outcomes
         if one.refused is None
     ]
-    return markdown([*outcomes[0].levels, *numbers], [*rows, *extra])
+    headings = [*outcomes[0].levels, *sweep.figures(outcomes[0])]
+    return markdown(headings, [*rows, *extra])
 
 
 def predicted_rows() -> list[list[str]]:
@@ -151,12 +142,7 @@ def predicted_rows() -> list[list[str]]:
 
 def where_time_goes(outcome: Outcome) -> str:
     """Return the share of each kind of operation in the CPU seconds of training, all parties together."""
-    spent: dict[str, float] = {}
-    for _, phase, quantity, number in outcome.costs:
-        kind = quantity.removeprefix("cpu seconds of ")
-        if phase == "training" and kind != quantity:
-            spent[kind] = spent.get(kind, 0.0) + number
-    spent["everything else"] = outcome.cpu_seconds - sum(spent.values())
+    spent = sweep.seconds_by_operation(outcome)
     shares = sorted(spent.items(), key=lambda one: -one[1])
     return ", ".join(f"{kind} {seconds / outcome.cpu_seconds:.0%}" for kind, seconds in shares)
 
@@ -200,11 +186,12 @@ def main(only: tuple[str, ...], page: Path, folder: Path) -> None:
             if one.refused is None
         ]
         text = refresh(text, f"{study.name} shares", "\n".join(shares[:3]))
-        for plot in sweep_plots.draw(outcomes, folder / study.name):
-            kept = page.parent / "cost" / f"{study.name}-{plot.stem}.svg"
+        report.write_sweep(folder / study.name)
+        for plot in (folder / study.name / "plots").glob("*.svg"):
+            kept = page.parent / "cost" / f"{study.name}-{plot.name}"
             if f"cost/{kept.name}" in text:
                 kept.parent.mkdir(exist_ok=True)
-                shutil.copy(plot.with_suffix(".svg"), kept)
+                shutil.copy(plot, kept)
         page.write_text(refresh(text, "machine", _machine()), encoding="utf-8")
 
 

@@ -1,11 +1,14 @@
 """A cost study: one scenario trained under every setting of a design, each in a process of its own.
 
-A sweep's folder holds ``cells/`` with one JSON file a finished cell, so that what is done is not done again, and tidy
-tables of them all:
+A sweep's folder holds ``cells/`` with one JSON file a finished cell, so that what is done is not done again, and of
+them all:
 
+settings.json   the settings of the first one
+sweep.json      which cells they are, and the machine
 cells.csv       a row a cell: settings, repeat, seconds, bytes, memory, accuracy, and what was predicted
 costs.csv       cell, party, phase, quantity, number: the ledgers
 links.csv       cell, sender, receiver, phase, messages, bytes, ciphertexts
+report.html, plots/     all that for people, made from these files alone (scenarios/report)
 """
 
 from __future__ import annotations
@@ -30,20 +33,22 @@ from pydantic import TypeAdapter, ValidationError
 from protocol.errors import ColonnadeError, SettingsError
 from protocol.paillier import SECURE_KEY_BITS
 from protocol.settings import Engine
-from scenarios import calibration, runner
-from scenarios.costs import predict
+from scenarios import calibration, environment, runner
+from scenarios.costs import REST, predict
 from scenarios.evaluation import Score
-from scenarios.run_folder import check_writable, write_csv
-from scenarios.scenario import PartySettings, Scenario, load
+from scenarios.run_folder import check_writable, read_settings, write_csv, write_json
+from scenarios.scenario import Scenario, load, validated
 from scenarios.shapes import Shapes
 
 Design = Literal["full", "one-at-a-time"]
 Levels = dict[str, str]
 
 DEFAULT = ("key_bits=2048,1024", "disclosure=shared,open,none")
-OF_TABLES = ("rows", "columns", "binary")
+OF_TABLES = ("rows", "columns", "binary")  # and made-up ones can have any
 PARTIES = "parties"
 _STUDY = "vary it in the scenario 'cost-study'"
+_INDEX = "sweep.json"
+_CPU_SECONDS = "cpu seconds"
 
 
 @dataclass(frozen=True)
@@ -152,18 +157,23 @@ def resolve(
     usual = load(source, changes, seed, data_path)
     settings = [*changes]
     for name, value in levels.items():
-        if name in OF_TABLES:
-            settings += [
-                f"parties.{party.name}.arguments.{name}={value}" for party in _made_up(usual, name)
-            ]
-        elif name == "factors":
+        if name == "factors":
             model = "logistic" if value == "0" else "factorization-machine"
             settings += [f"model={model}", *([] if value == "0" else [f"factors={value}"])]
+        elif name in OF_TABLES:
+            settings += [
+                f"parties.{party.name}.arguments.{name}={value}"
+                for party in usual.parties
+                if _made_up(usual, name)
+            ]
         elif name != PARTIES:
             settings.append(f"{name}={value}")
     scenario = load(source, settings, seed, data_path)
-    if PARTIES in levels:
-        scenario = _with_parties(scenario, levels[PARTIES])
+    for name, value in levels.items():
+        if name == PARTIES:
+            scenario = _with_parties(scenario, value)
+        elif name in OF_TABLES and not _made_up(usual, name):
+            scenario = _with_columns(scenario, name, value)
     encryption, training = scenario.encryption, scenario.training
     weak = encryption.key_bits < SECURE_KEY_BITS
     return scenario.model_copy(
@@ -176,34 +186,55 @@ def resolve(
     )
 
 
-def _made_up(scenario: Scenario, argument: str) -> list[PartySettings]:
-    """Return the parties if the functions that make their tables take an argument; raises SettingsError if not."""
+def _made_up(scenario: Scenario, argument: str) -> bool:
+    """Whether every party's table comes from a function that takes such an argument."""
     for party in scenario.parties:
         module, _, name = (party.function or "").partition(":")
         function = getattr(import_module(module), name, None) if module else None
         if function is None or argument not in inspect.signature(function).parameters:
-            raise SettingsError(
-                f"{scenario.name}: the table of {party.name} cannot be made with other {argument}; {_STUDY}"
-            )
-    return scenario.parties
+            return False
+    return True
 
 
 def _with_parties(scenario: Scenario, number: str) -> Scenario:
-    """Return the scenario among so many data parties, each further one like the last."""
+    """Return the scenario among the first so many data parties; made-up ones can be more than it has."""
     if not number.isdigit() or int(number) < 2:
         raise SettingsError(f"--vary parties={number}: expected two parties or more")
-    label, *features = _made_up(scenario, PARTIES)
-    made = [label, *features][: int(number)]
-    made += [
-        features[-1].model_copy(update={"name": f"party-{part}"})
-        for part in range(len(made), int(number))
-    ]
-    parties = [
-        party.model_copy(
-            update={"arguments": {**party.arguments, "part": part, PARTIES: int(number)}}
+    wanted, (label, features) = int(number), (scenario.label_party, scenario.feature_parties)
+    parties = [label, *features][:wanted]
+    if _made_up(scenario, PARTIES):
+        parties += [
+            features[-1].model_copy(update={"name": f"party-{part}"})
+            for part in range(len(parties), wanted)
+        ]
+        parties = [
+            party.model_copy(
+                update={"arguments": {**party.arguments, "part": part, PARTIES: wanted}}
+            )
+            for part, party in enumerate(parties)
+        ]
+    if len(parties) < wanted:
+        raise SettingsError(
+            f"--vary parties={number}: {scenario.name} has {len(parties)}; for more, {_STUDY}"
         )
-        for part, party in enumerate(made)
-    ]
+    fewer = scenario.model_dump() | {"parties": [party.model_dump() for party in parties]}
+    return validated(Scenario, fewer, f"--vary parties={number}")
+
+
+def _with_columns(scenario: Scenario, name: str, number: str) -> Scenario:
+    """Return the scenario with the first so many columns of each party's table, or all where it has fewer."""
+    if name != "columns":
+        raise SettingsError(
+            f"--vary {name}={number}: the tables of {scenario.name} cannot be made with other {name}; {_STUDY}"
+        )
+    tables = {party.name: scenario.dataset(party).feature_columns for party in scenario.parties}
+    most = max(map(len, tables.values()))
+    if not number.isdigit() or not 1 <= int(number) <= most:
+        raise SettingsError(
+            f"--vary columns={number}: expected 1 to {most}, the most that a table of {scenario.name} has; "
+            f"for more, {_STUDY}"
+        )
+    parties = [party.only(tables[party.name][: int(number)]) for party in scenario.parties]
     return scenario.model_copy(update={"parties": parties})
 
 
@@ -227,7 +258,54 @@ def sweep(
         outcomes.append(outcome)
         progress(number, outcome)
     write_tables(outcomes, folder)
+    write_json(folder / "settings.json", cells[0].scenario.model_dump(mode="json"))
+    index = {"cells": [cell.name for cell in cells], "environment": environment.describe()}
+    write_json(folder / _INDEX, index)
     return outcomes
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep: the settings of its first cell, what came of each, and the ``environment`` it ran in."""
+
+    scenario: Scenario
+    outcomes: list[Outcome]
+    environment: dict[str, str]
+
+    @property
+    def levels(self) -> dict[str, list[str]]:
+        """The levels of each factor, in order."""
+        return {
+            factor: list(dict.fromkeys(one.levels[factor] for one in self.outcomes))
+            for factor in self.outcomes[0].levels
+        }
+
+    @property
+    def has_weak_keys(self) -> bool:
+        """Whether any cell's key can be broken."""
+        usual = str(self.scenario.encryption.key_bits)
+        return any(int(bits) < SECURE_KEY_BITS for bits in self.levels.get("key_bits", [usual]))
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is that of a finished sweep."""
+    return (folder / _INDEX).is_file()
+
+
+def read(folder: Path) -> Sweep:
+    """Read a finished sweep back; raises SettingsError if a part of it is missing or damaged."""
+    scenario = read_settings(folder)
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        found = [_read(folder / "cells" / f"{name}.json") for name in index["cells"]]
+        outcomes = [outcome for outcome in found if outcome is not None]
+        if not outcomes or len(outcomes) < len(found):
+            raise KeyError("cells")
+        return Sweep(scenario, outcomes, index["environment"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SettingsError(
+            f"{folder} is missing a part or damaged; expected what 'colonnade cost' wrote"
+        ) from None
 
 
 def calibrate(cells: Sequence[Cell], folder: Path) -> None:
@@ -313,16 +391,34 @@ def one_factor(outcomes: Sequence[Outcome], factor: str) -> list[Outcome]:
     return [one for one in outcomes if one.refused is None and usual.items() <= one.levels.items()]
 
 
-def exponent(outcomes: Sequence[Outcome], factor: str) -> float | None:
-    """Return ``b`` of ``cpu seconds = a level^b``, fitted by least squares of logarithms; None unless levels differ."""
+def refusals(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Return the reason of each cell that was refused, by its levels."""
+    return {describe(one.levels): one.refused for one in outcomes if one.refused is not None}
+
+
+def numbers_of(outcomes: Sequence[Outcome], factor: str) -> list[float] | None:
+    """Return the level of each outcome as a number; None if one is none."""
     try:
-        levels = np.array([float(one.levels[factor]) for one in outcomes])
+        return [float(one.levels[factor]) for one in outcomes]
     except ValueError:
         return None
-    if len(set(levels)) < 2 or levels.min() <= 0:
+
+
+def exponent(outcomes: Sequence[Outcome], factor: str) -> float | None:
+    """Return ``b`` of ``cpu seconds = a level^b``, fitted by least squares of logarithms; None unless levels differ."""
+    levels = numbers_of(outcomes, factor)
+    if levels is None or len(set(levels)) < 2 or min(levels) <= 0:
         return None
     spent = np.array([one.cpu_seconds for one in outcomes])
     return float(np.polyfit(np.log(levels), np.log(spent), 1)[0])
+
+
+def growth(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Return the exponent of each factor for which one can be fitted."""
+    fitted = {
+        factor: exponent(one_factor(outcomes, factor), factor) for factor in outcomes[0].levels
+    }
+    return {factor: power for factor, power in fitted.items() if power is not None}
 
 
 def pareto(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -332,6 +428,47 @@ def pareto(outcomes: Sequence[Outcome]) -> list[Outcome]:
         if one.auc is not None and (not best or one.auc > (best[-1].auc or 0.0)):
             best.append(one)
     return best
+
+
+def seconds_by_phase(one: Outcome) -> dict[str, float]:
+    """Return the CPU seconds of each phase, all parties together."""
+    parts = defaultdict[str, float](float)
+    for _, phase, quantity, number in one.costs:
+        if quantity == _CPU_SECONDS:
+            parts[phase] += number
+    return parts
+
+
+def seconds_by_operation(one: Outcome) -> dict[str, float]:
+    """Return the CPU seconds of training by kind of operation, all parties together; the rest is Python's."""
+    parts = defaultdict[str, float](float)
+    for _, phase, quantity, number in one.costs:
+        kind = quantity.removeprefix(f"{_CPU_SECONDS} of ")
+        if phase == "training" and kind != quantity:
+            parts[kind] += number
+    parts[REST] = one.cpu_seconds - sum(parts.values())
+    return parts
+
+
+def bytes_by_link(one: Outcome) -> dict[str, float]:
+    """Return the bytes that each party sent to each other."""
+    parts = defaultdict[str, float](float)
+    for sender, receiver, _, _, size, _ in one.links:
+        parts[f"{sender} → {receiver}"] += size
+    return parts
+
+
+def figures(one: Outcome) -> dict[str, str]:
+    """Return what a table shows of an outcome, by its headings."""
+    return {
+        "epoch s": f"{one.seconds_per_epoch:.3f}",
+        "CPU s": f"{one.cpu_seconds:.3f}",
+        "predicted": f"{one.predicted_cpu_seconds:.3f}",
+        "ratio": f"{one.ratio:.2f}",
+        "MB sent": f"{one.size / 1e6:,.2f}",
+        "MB held": f"{one.peak_memory / 1e6:,.0f}",
+        "AUC": "" if one.auc is None else f"{one.auc:.4f}",
+    }
 
 
 def describe(levels: Mapping[str, str]) -> str:

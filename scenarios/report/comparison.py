@@ -10,11 +10,10 @@ from protocol.errors import SettingsError
 from scenarios.baselines import JOINT
 from scenarios.report import numbers
 from scenarios.report.page import RANKINGS, SCORES, phase_bars, shown
-from scenarios.report.plots import Axis, Chart, Curve, Drawing
+from scenarios.report.plots import LOOKS, Axis, Chart, Curve, Drawing
 from scenarios.report.record import Record
-from scenarios.report.rendering import save, template
+from scenarios.report.rendering import save, save_drawing, template
 
-_LOOKS = 6
 _OVERVIEW = ("auc", "gauc", "log_loss", "ndcg")  # the other metrics have their tables below
 
 
@@ -36,7 +35,7 @@ def compare(folders: Sequence[Path], path: Path) -> Path:
     runs = dict(zip(_names(len(folders)), map(Record.read, folders), strict=True))
     drawings = _drawings(runs)
     for drawing in drawings:
-        save(path.parent / "plots" / f"{path.stem}-{drawing.name}.svg", drawing.alone())
+        save_drawing(path.parent / "plots" / f"{path.stem}-{drawing.name}.svg", drawing.alone())
     titles = dict.fromkeys(run.title for run in runs.values())
     differing, common = _settings(runs)
     page = template("comparison.html").render(
@@ -113,7 +112,7 @@ def _drawings(runs: Mapping[str, Record]) -> list[Drawing]:
                 Axis.of("Seconds", [0.0, *(taken for taken, _ in points.values())]),
                 Axis.of("AUC", [auc for _, auc in points.values()]),
                 [
-                    Curve(name, [point], index % _LOOKS + 1, dots=True, line=False)
+                    Curve(name, [point], index % LOOKS + 1, dots=True, line=False)
                     for index, (name, point) in enumerate(points.items())
                 ],
             )
@@ -135,7 +134,7 @@ def _drawings(runs: Mapping[str, Record]) -> list[Drawing]:
                     loss[0].upper() + loss[1:], [value for line in lines.values() for value in line]
                 ),
                 [
-                    Curve(name, list(enumerate(line, 1)), list(runs).index(name) % _LOOKS + 1)
+                    Curve(name, list(enumerate(line, 1)), list(runs).index(name) % LOOKS + 1)
                     for name, line in lines.items()
                 ],
             )

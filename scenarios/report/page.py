@@ -10,7 +10,7 @@ from scenarios.report import conversation, numbers
 from scenarios.report.conversation import STAGES, Step
 from scenarios.report.plots import Axis, Bars, Chart, Curve, Drawing, Exchange
 from scenarios.report.record import Record, default_settings
-from scenarios.report.rendering import save, template
+from scenarios.report.rendering import save, save_drawing, template
 
 SCORES = {
     "auc": "AUC",
@@ -40,7 +40,7 @@ def write(folder: Path) -> Path:
     exchanges = _exchanges(record, steps)
     drawings = {drawing.name: drawing for drawing in _charts(record) + _costs(record)}
     for drawing in (*drawings.values(), *exchanges.values()):
-        save(folder / "plots" / f"{drawing.name}.svg", drawing.alone())
+        save_drawing(folder / "plots" / f"{drawing.name}.svg", drawing.alone())
     defaults = default_settings()
     path = folder / "report.html"
     page = template("run.html").render(

@@ -18,6 +18,7 @@ from scenarios.report.conversation import Step
 from scenarios.report.rendering import template
 
 WIDTH = 360.0
+LOOKS = 6  # colours that are easy to tell from each other, the last of them grey
 _CHARACTER = 6.3  # an average one of the 12 unit font, in units
 _LANE = 86.0  # the least distance of two lifelines
 _LEGEND_LINE = 18.0
@@ -72,7 +73,7 @@ class Axis:
 class Curve:
     """A named line through points (x, y); ``dots`` marks each of them. ``look`` chooses colour and dashes, from 1.
 
-    Without a ``line`` the name stands beside each dot instead of in the legend.
+    Without a ``line`` the name stands beside each dot instead of in the legend; without a name, nowhere.
     """
 
     name: str
@@ -124,7 +125,7 @@ class Chart(Drawing):
     @property
     def legend(self) -> list[tuple[float, float, Curve]]:
         """Where each line is named."""
-        lines = [curve for curve in self.curves if curve.line]
+        lines = [curve for curve in self.curves if curve.line and curve.name]
         columns = _columns([curve.name for curve in lines])
         return [
             (
@@ -292,4 +293,4 @@ def _step(span: float) -> float:
 def _columns(names: Sequence[str]) -> int:
     """Return into how many columns a legend of these names fits."""
     longest = max(map(len, names), default=0)
-    return max(1, min(4, int((WIDTH - 20) / (_CHARACTER * longest + 24))))
+    return max(1, min(4, int((WIDTH - 20) / (_CHARACTER * longest + 38))))

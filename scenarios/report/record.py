@@ -108,7 +108,12 @@ class Record:
     @cached_property
     def flat_settings(self) -> dict[str, object]:
         """Every setting that shapes a result, as ``group.name``."""
-        return _flatten(self.settings.model_dump(mode="json", exclude=_NOT_COMPARED))
+        return flat_settings(self.settings)
+
+
+def flat_settings(scenario: Scenario) -> dict[str, object]:
+    """Return every setting of a scenario that shapes a result, as ``group.name``."""
+    return _flatten(scenario.model_dump(mode="json", exclude=_NOT_COMPARED))
 
 
 def default_settings() -> dict[str, object]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from finished_sweep import swept
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from scenarios import baselines, report, run_folder, runner
@@ -35,7 +36,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         written[name] = run_folder.write(run, baselines.compare(run), folder)
     reports = {name: report.write(run) for name, run in written.items()}
     comparison = report.compare(list(written.values()), folder / "comparison.html")
-    return {**reports, "comparison": comparison}
+    swept(folder / "sweep")
+    return {**reports, "comparison": comparison, "sweep": report.write_sweep(folder / "sweep")}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def browser(pages: dict[str, Path]) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
-@pytest.mark.parametrize("name", [*RUNS, "comparison"])
+@pytest.mark.parametrize("name", [*RUNS, "comparison", "sweep"])
 def test_a_report_looks_right(
     browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
@@ -117,7 +119,7 @@ def test_the_keyboard_begins_at_the_results(browser: Browser, pages: dict[str, P
     page.close()
 
 
-@pytest.mark.parametrize("name", ["shared", "comparison"])
+@pytest.mark.parametrize("name", ["shared", "comparison", "sweep"])
 def test_a_report_prints(browser: Browser, pages: dict[str, Path], name: str) -> None:
     page = browser.new_page()
     page.goto(pages[name].as_uri())

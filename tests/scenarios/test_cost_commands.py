@@ -82,7 +82,7 @@ def test_a_sweep_ends_with_its_table_and_json(
     cells = json.loads(result.output.splitlines()[-1])
     assert [one["refused"] is None for one in cells] == [True, True, False]
     assert cells[0]["size"] == pytest.approx(cells[0]["predicted_size"], rel=0.05)
-    assert (folder / "cost-key_bits.png").is_file()
+    assert (folder / "report.html").is_file()
     assert (folder / "costs.csv").is_file()
 
 

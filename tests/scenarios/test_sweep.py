@@ -4,27 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from finished_sweep import outcome, swept
 
 from protocol.errors import SettingsError
-from scenarios import sweep, sweep_plots
+from scenarios import sweep
+from scenarios.shapes import Shapes
 from scenarios.sweep import Cell, Factor, Outcome
-
-
-def outcome(key_bits: str, disclosure: str, cpu_seconds: float, auc: float) -> Outcome:
-    return Outcome(
-        {"key_bits": key_bits, "disclosure": disclosure},
-        0,
-        cpu_seconds=cpu_seconds,
-        predicted_cpu_seconds=1.1 * cpu_seconds,
-        size=1000,
-        auc=auc,
-        costs=(
-            ("shop", "training", "cpu seconds", cpu_seconds),
-            ("shop", "training", "cpu seconds of encryptions", cpu_seconds / 2),
-            ("shop", "alignment", "cpu seconds", 0.1),
-        ),
-        links=(("shop", "bank", "training", 1, 1000, 3),),
-    )
 
 
 def test_designs() -> None:
@@ -66,10 +51,33 @@ def test_made_up_data_can_have_other_sizes() -> None:
     assert not tables[2].columns.equals(tables[3].columns)
 
 
-@pytest.mark.parametrize("factor", ["rows", "columns", "parties"])
-def test_real_data_cannot(factor: str) -> None:
-    with pytest.raises(SettingsError, match="vary it in the scenario 'cost-study'"):
-        sweep.resolve("breast-cancer", {factor: "30"})
+def test_real_data_can_have_fewer_parties_and_columns() -> None:
+    fewer = sweep.resolve("shop-bank-telco", {"parties": "2"})
+    assert [party.name for party in fewer.parties] == ["shop", "bank"]
+    narrow = sweep.resolve("breast-cancer", {"columns": "12"})
+    columns = {name: shape.columns for name, shape in Shapes.of(narrow).parties.items()}
+    assert columns == {"clinic": 10, "laboratory": 12}
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        ("rows=30", "cannot be made with other rows"),
+        ("columns=21", "expected 1 to 20, the most that a table of breast-cancer has"),
+        ("columns=no", "expected 1 to 20"),
+        ("parties=3", "breast-cancer has 2"),
+    ],
+)
+def test_real_data_cannot_have_more(factor: str, said: str) -> None:
+    name, _, level = factor.partition("=")
+    with pytest.raises(SettingsError, match=said) as refused:
+        sweep.resolve("breast-cancer", {name: level})
+    assert "in the scenario 'cost-study'" in str(refused.value)
+
+
+def test_a_dealer_that_is_left_out_is_one_clear_line() -> None:
+    with pytest.raises(SettingsError, match="expected one of the feature parties"):
+        sweep.resolve("shop-bank-telco", {"parties": "2"}, ["dealer=telco"])
 
 
 def test_one_party_is_too_few() -> None:
@@ -119,28 +127,18 @@ def test_nothing_on_the_front_is_beaten() -> None:
     assert sweep.pareto([beaten, good, cheap]) == [cheap, good]
 
 
-def test_plots_are_drawn_of_every_factor(tmp_path: Path) -> None:
-    outcomes = [
-        outcome(bits, disclosure, float(bits) / 1000 * place, 0.9)
-        for bits in ("1024", "2048")
-        for place, disclosure in enumerate(("open", "shared"), 1)
-    ]
-    drawn = {path.name for path in sweep_plots.draw(outcomes, tmp_path)}
-    assert drawn == {
-        "cost-key_bits.png",
-        "bytes-key_bits.png",
-        "cost-disclosure.png",
-        "bytes-disclosure.png",
-        "accuracy-cost.png",
-        "predicted-measured.png",
-    }
-    assert all((tmp_path / name).with_suffix(".svg").stat().st_size for name in drawn)
+def test_seconds_and_bytes_are_told_apart() -> None:
+    one = outcome("1024", "open", 4.0, 0.9)
+    assert sweep.seconds_by_phase(one) == {"training": 4.0, "alignment": 0.1}
+    assert sweep.seconds_by_operation(one) == {"encryptions": 2.0, "everything else": 2.0}
+    assert sweep.bytes_by_link(one) == {"shop → bank": 1000}
 
 
-def test_seconds_of_a_stack_add_up() -> None:
-    parts = sweep_plots._seconds(outcome("1024", "open", 4.0, 0.9))
-    assert parts == {
-        "alignment": 0.1,
-        "training: encryptions": 2.0,
-        "training: everything else": 2.0,
-    }
+def test_a_sweep_is_read_back(tmp_path: Path) -> None:
+    outcomes = swept(tmp_path)
+    found = sweep.read(tmp_path)
+    assert found.outcomes == outcomes
+    assert found.levels == {"key_bits": ["2048", "1024", "3072"], "disclosure": ["open", "none"]}
+    assert found.has_weak_keys
+    assert found.scenario.name == "cost-study"
+    assert sweep.refusals(outcomes) == {"key_bits 3072, disclosure none": "too few rows"}

@@ -81,7 +81,7 @@ def test_what_others_wrote_is_text(finished: Path, read_page: ReadPage) -> None:
     assert HOSTILE in page.text
     assert HOSTILE in page.table("Scores")
     assert not {"script", "img"} & {tag for tag, _ in page.tags}
-    for drawing in (finished / "plots").iterdir():
+    for drawing in (finished / "plots").glob("*.svg"):
         assert not ElementTree.parse(drawing).findall(".//{*}script")
 
 
@@ -100,7 +100,8 @@ def test_each_drawing_stands_beside_the_page_and_says_what_it_shows(finished: Pa
         "roc",
         "seconds",
     }
-    for path in (finished / "plots").iterdir():
+    for path in (finished / "plots").glob("*.svg"):
+        assert path.with_suffix(".png").stat().st_size
         drawing = ElementTree.parse(path).getroot()
         for part in ("title", "desc", "style"):
             assert (drawing.findtext(f"{{*}}{part}") or "").strip()
