@@ -55,7 +55,12 @@ STUDIES = (
     Study(
         "default-credit",
         "scenarios/studies/default-credit.toml",
-        ("disclosure=shared,open,none", "batch_size=2048,512,8192", "key_bits=2048,1024,3072"),
+        (
+            "disclosure=shared,open,none",
+            "batch_size=2048,512,8192",
+            "key_bits=2048,1024,3072",
+            "columns=13,5",
+        ),
         ("epochs=2",),
         "one-at-a-time",
         data=f"{_SHARED_DATA}/fate",
@@ -63,7 +68,7 @@ STUDIES = (
     Study(
         "shop-bank-telco",
         "shop-bank-telco",
-        ("factors=4,0,8", "disclosure=open,shared,none", "key_bits=2048,3072"),
+        ("factors=4,0,8", "disclosure=open,shared,none", "key_bits=2048,3072", "parties=3,2"),
         ("epochs=2",),
         "one-at-a-time",
     ),
