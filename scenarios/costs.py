@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scenarios.calibration import UnitCosts, unit_costs
-from scenarios.counting import Conversation
+from scenarios.counting import Conversation, Memory
 from scenarios.scenario import Scenario
 from scenarios.shapes import Shapes
 
@@ -25,15 +25,15 @@ class Prediction:
     """What one training is expected to cost.
 
     ``cpu_seconds`` by (party, kind of operation), over all epochs; "everything else" is Python's and numpy's share.
-    ``size`` is bytes by (sender, receiver) and ``messages`` their number. ``peak_memory`` is a party's, in bytes, if it
-    has a process of its own; ``base_memory`` is what each of these holds that computes nothing.
+    ``size`` is bytes by (sender, receiver) and ``messages`` their number. ``memory`` is each party's; a process that
+    computes nothing holds ``base_memory`` bytes.
     """
 
     epochs: int
     cpu_seconds: Mapping[tuple[str, str], float]
     size: Mapping[tuple[str, str], int]
     messages: Mapping[tuple[str, str], int]
-    peak_memory: Mapping[str, int]
+    memory: Mapping[str, Memory]
     base_memory: int
 
     @property
@@ -51,9 +51,18 @@ class Prediction:
         return sum(seconds for (name, _), seconds in self.cpu_seconds.items() if name == party)
 
     @property
+    def peak_memory(self) -> dict[str, int]:
+        """Bytes of each party that has a process of its own."""
+        return {
+            party: self.base_memory + needed.lasting + needed.working
+            for party, needed in self.memory.items()
+        }
+
+    @property
     def peak_memory_together(self) -> int:
-        """Bytes of one process in which all parties run."""
-        return self.base_memory + sum(peak - self.base_memory for peak in self.peak_memory.values())
+        """Bytes of one process in which all parties run, and take turns."""
+        lasting = sum(party.lasting for party in self.memory.values())
+        return self.base_memory + lasting + max(party.working for party in self.memory.values())
 
     def computing_seconds(self, cores: int) -> float:
         """Return seconds on the wall if the parties take turns, as rounds make them, on so many cores each.
@@ -91,6 +100,6 @@ def predict(scenario: Scenario, shapes: Shapes, units: UnitCosts | None = None) 
         dict(seconds),
         dict(size),
         dict(messages),
-        {party: units.base_memory + more for party, more in conversation.memory().items()},
+        conversation.memory(),
         units.base_memory,
     )

@@ -23,12 +23,8 @@ from scenarios.shapes import BatchShape, Shapes
 _WORD = 8  # bytes
 _ENVELOPE = 50  # bytes of a header and of what frames a message, besides names and kind
 _SEAL = 16
-_TABLE_BYTES = (
-    26  # of a cell: in the table twice, as a 64-bit number and as it came, and in the matrix
-)
-_COPIES = (
-    4  # of ciphertexts: as they came, as elements, as integers on their way, as the next message
-)
+_CELL_BYTES = 26  # in the table twice, as a 64-bit number and as it came, and in the matrix
+_COPIES = 4  # of ciphertexts: as they came, as elements, as integers, as the next message
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,14 @@ class Rest:
     columns: int = 0
     table_cells: int = 0
     named_cells: int = 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one party: those it holds all along, and those of a step of a round, which parties take turns with."""
+
+    lasting: int
+    working: int
 
 
 class Conversation:
@@ -125,11 +129,16 @@ class Conversation:
                         yield replace(step, times=batch.times * self.epochs)
 
     def _tables(self) -> Iterator[Step]:
-        if not self.arithmetic.naive:
-            if self.shared:
-                yield Step(COORDINATOR, self.arithmetic.tables(holder=True))
-            if not self.shared or len(self.features) > 1:
-                yield Step(self.label, self.arithmetic.tables(holder=False))
+        for party, holder in self._tabulated().items():
+            yield Step(party, self.arithmetic.tables(holder=holder))
+
+    def _tabulated(self) -> dict[str, bool]:
+        """Return who encrypts from tables of powers, and whether as the holder of the key."""
+        if self.disclosure == "none" or self.arithmetic.naive:
+            return {}
+        if not self.shared:
+            return {self.label: False}
+        return {COORDINATOR: True, **({self.label: False} if len(self.features) > 1 else {})}
 
     def _open_round(self, batch: BatchShape) -> Iterator[Step]:
         for party in self.features:
@@ -330,29 +339,31 @@ class Conversation:
         part = batch.parts[party]
         return part.rows * self.shapes.parties[party].scaled + part.ones
 
-    def memory(self) -> dict[str, int]:
-        """Return the bytes each party needs at least for what it holds at once, besides the program."""
+    def memory(self) -> dict[str, Memory]:
+        """Return what each party needs at least, besides the program."""
+        return {party: self._memory_of(party) for party in (COORDINATOR, *self.shapes.parties)}
+
+    def _memory_of(self, party: str) -> Memory:
         largest = max(self.shapes.batches, key=lambda batch: batch.samples)
-        encrypts = self.disclosure != "none"
-        of_party = {}
-        for party in (COORDINATOR, *self.shapes.parties):
-            shape, part = self.shapes.parties.get(party), largest.parts.get(party)
-            held = 0
-            if shape is not None and part is not None:
-                # The table as it came and as a matrix, and floats of one batch.
-                held += shape.rows * (_TABLE_BYTES * shape.sources + _WORD)
-                held += self._cells(largest, party) * 3 * _WORD
-                if encrypts and (self.shared or party != self.label):
-                    rows = min(part.rows, block_rows(shape.scaled, self._budget))
-                    held += rows * shape.scaled * 16 * 11
-            if encrypts and (self.shared or party != COORDINATOR):
-                rows = part.rows if part is not None else largest.samples
-                each = self.ciphertexts(self.form(largest, party if part else self.label))
-                held += _COPIES * rows * each * self.key.ciphertext_bytes
-            if self.shared and party in (COORDINATOR, self.label, self._dealer):
-                held += 4 * _WORD * largest.samples * (self.waves + 2 * self.factors + 4)
-            of_party[party] = held
-        return of_party
+        shape, part = self.shapes.parties.get(party), largest.parts.get(party)
+        encrypts, tabulated = self.disclosure != "none", self._tabulated()
+        lasting, working = 0, 0
+        if party in tabulated:
+            lasting += self.arithmetic.table_bytes(holder=tabulated[party])
+        if shape is not None and part is not None:
+            # The table as it came and as a matrix, and floats of one batch.
+            lasting += shape.rows * (_CELL_BYTES * shape.sources + _WORD)
+            working += self._cells(largest, party) * 3 * _WORD
+            if encrypts and (self.shared or party != self.label):
+                rows = min(part.rows, block_rows(shape.scaled, self._budget))
+                working += rows * shape.scaled * 16 * 11
+        if encrypts and (self.shared or party != COORDINATOR):
+            rows = part.rows if part is not None else largest.samples
+            each = self.ciphertexts(self.form(largest, party if part else self.label))
+            working += _COPIES * rows * each * self.key.ciphertext_bytes
+        if self.shared and party in (COORDINATOR, self.label, self._dealer):
+            working += 4 * _WORD * largest.samples * (self.waves + 2 * self.factors + 4)
+        return Memory(lasting, working)
 
     @property
     def _budget(self) -> int:

@@ -61,13 +61,24 @@ class Arithmetic:
         """Whether phe encrypts and decrypts."""
         return self.engine == "phe"
 
+    def comb(self, *, holder: bool) -> tuple[int, int, int]:
+        """The shape of an encryptor's table modulo n^2, or of each of the key holder's two of half the size."""
+        if holder:
+            return comb_shape(self.bits // 2, self.bits, KEY_HOLDER_TABLE_BYTES)
+        return comb_shape(self.bits // 2, 2 * self.bits)
+
+    def table_bytes(self, *, holder: bool) -> int:
+        """The memory of an encryptor's tables: the key holder's two have entries of half the size."""
+        rows, tables, _ = self.comb(holder=holder)
+        return int(tables * 2**rows * self.key.ciphertext_bytes)
+
     def tables(self, *, holder: bool) -> Operation:
         """An encryptor's tables: one modulo n^2, or the key holder's two of half the size."""
         return Operation(TABLES, 2 if holder else 1, self.bits, 2 if holder else 4)
 
     def encryption(self, number: int, *, adding: bool = False) -> Operation:
         """Encrypt, and with ``adding`` multiply each to another ciphertext."""
-        each = comb_cost(comb_shape(self.bits // 2, 2 * self.bits))
+        each = comb_cost(self.comb(holder=False))
         if self.naive:
             return Operation(ENCRYPTIONS, number, number * (self.bits + adding), number)
         work = each * self.ring.places(number, each)
@@ -75,8 +86,7 @@ class Arithmetic:
 
     def key_holder_encryption(self, number: int) -> Operation:
         """Encrypt modulo p^2 and q^2 apart."""
-        shape = comb_shape(self.bits // 2, self.bits, KEY_HOLDER_TABLE_BYTES)
-        each = comb_cost(shape)
+        each = comb_cost(self.comb(holder=True))
         if self.naive:
             return Operation(BY_HOLDER, number, number * self.bits, number)
         work = 2 * each * self.half_ring.places(number, each)

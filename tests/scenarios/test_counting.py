@@ -6,10 +6,12 @@ from collections.abc import Callable
 import pytest
 from joblib import parallel_config
 
-from protocol.exponentiation import MODULAR_MULTIPLICATIONS
+from protocol.exponentiation import MODULAR_MULTIPLICATIONS, TABLE_BYTES, FixedBase
 from protocol.native import choose_path
+from protocol.paillier import KEY_HOLDER_TABLE_BYTES
 from scenarios import runner
 from scenarios.counting import Conversation
+from scenarios.operations import Arithmetic
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
 from scenarios.shapes import Shapes
@@ -106,3 +108,27 @@ def test_longer_tables_have_more_rounds_of_the_same_size(load_scenario: LoadScen
             for these in (shapes, longer)
         )
     assert more == pytest.approx(10 * masks, rel=0.2)
+
+
+@pytest.mark.parametrize("holder", [False, True])
+def test_tables_are_as_large_as_they_are(*, holder: bool) -> None:
+    arithmetic = Arithmetic(512, "colonnade", 0)
+    modulus_bits, limit = (512, KEY_HOLDER_TABLE_BYTES) if holder else (1024, TABLE_BYTES)
+    combs = (2 if holder else 1) * [FixedBase(3, (1 << modulus_bits) - 1, 256, limit)]
+    entries = sum(len(table) for comb in combs for table in comb._table)
+    assert arithmetic.table_bytes(holder=holder) == entries * modulus_bits // 8
+
+
+def test_only_who_encrypts_holds_tables(load_scenario: LoadScenario) -> None:
+    held = {}
+    for disclosure in ("none", "open", "shared"):
+        scenario = load_scenario(f"disclosure={disclosure}")
+        held[disclosure] = {
+            party: needed.lasting
+            for party, needed in Conversation(scenario, Shapes.of(scenario)).memory().items()
+        }
+    assert held["none"]["coordinator"] == held["open"]["coordinator"] == 0
+    tables = Arithmetic(512, "colonnade", 0).table_bytes(holder=True)
+    assert held["shared"]["coordinator"] == tables
+    assert held["open"]["shop"] > held["none"]["shop"]
+    assert held["shared"]["bank"] == held["none"]["bank"]
