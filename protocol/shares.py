@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Self
@@ -140,10 +141,13 @@ class Series:
 
     def dealt_waves(self, angles: Words) -> Words:
         """Dealer: return cosines and sines (n, 2 K) of the multiples of angles (n,), with 14 fractional bits."""
-        fractions = (angles % np.uint64(self.turn)).astype(np.float64) / self.turn
-        first = np.exp(2j * np.pi * fractions)
-        waves = np.cumprod(np.repeat(first[:, None], self.harmonics, axis=1), axis=1)
-        return to_words(np.hstack([waves.real, waves.imag]), WAVE_BITS)
+        dealt = np.empty((len(angles), 2 * self.harmonics), dtype=np.uint64)
+        for rows in _blocks(dealt):
+            fractions = (angles[rows] % np.uint64(self.turn)).astype(np.float64) / self.turn
+            first = np.exp(2j * np.pi * fractions)
+            waves = np.cumprod(np.repeat(first[:, None], self.harmonics, axis=1), axis=1)
+            dealt[rows] = to_words(np.hstack([waves.real, waves.imag]), WAVE_BITS)
+        return dealt
 
     def public_waves(self, opened: Words) -> Words:
         """Return ``a_k sin`` and ``a_k cos`` (n, 2 K) of the multiples of opened angles (n,), with 14 fractional bits.
@@ -183,6 +187,12 @@ def _integer_waves(angles: IntArray) -> tuple[IntArray, IntArray]:
     turned_cosines = cosines - ((cosines * versed + sines * small) >> _SINE_BITS)
     turned_sines = sines + ((cosines * small - sines * versed) >> _SINE_BITS)
     return turned_cosines, turned_sines
+
+
+def _blocks(words: Words) -> Iterator[slice]:
+    """Cut the rows of (n, K) words into blocks that a cache holds, and whose memory is had again each time."""
+    step = max(1, _BLOCK_WORDS // words.shape[1])
+    return (slice(start, start + step) for start in range(0, len(words), step))
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,9 +259,7 @@ def square_sums(opened: Words, dealt: Dealt, *, leads: bool) -> Words:
 def probabilities(opened: Words, series: Series, dealt: Dealt, *, leads: bool) -> Words:
     """Return a share of ``sigmoid(z)`` (n,), with 28 fractional bits, from opened ``2 z - t`` (n,)."""
     share = np.empty(len(opened), dtype=np.uint64)
-    step = max(1, _BLOCK_WORDS // (2 * series.harmonics))
-    for start in range(0, len(opened), step):
-        rows = slice(start, start + step)
+    for rows in _blocks(dealt.waves):
         share[rows] = (series.public_waves(opened[rows]) * dealt.waves[rows]).sum(axis=1)
     return share + np.uint64(1 << (RESIDUAL_BITS - 1)) if leads else share
 
