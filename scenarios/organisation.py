@@ -58,8 +58,9 @@ class Configuration(Settings):
     """What one organisation's file says; paths are relative to it.
 
     ``data`` says where a data party's table comes from, as in a scenario's ``[[parties]]``; name, role and what it
-    joins on are the roster's. ``checkpoints`` go beside the ``results`` if nothing is said. ``listen`` is the
-    coordinator's own address where the roster's is not on its machine.
+    joins on are the roster's. Paths in it start at ``data_folder``, if that is given. ``checkpoints`` go beside the
+    ``results`` if nothing is said. ``listen`` is the coordinator's own address where the roster's is not on its
+    machine.
     """
 
     key: str
@@ -72,6 +73,7 @@ class Configuration(Settings):
     absence_limit: Positive = Limits.absence_limit
     message_limit: Annotated[int, Field(ge=1 << 20)] = Limits.message_limit
     data: dict[str, Any] = Field(default={})
+    data_folder: str = ""
 
     @property
     def limits(self) -> Limits:
@@ -187,7 +189,8 @@ class Organisation:
             agreed |= {"entity": entry.entity, "missing": missing}
         if twice := sorted(agreed.keys() & data.keys()):
             raise SettingsError(f"data.{twice[0]} is the roster's to say; take it out of [data]")
-        return validated(PartySettings, {**agreed, **data}, "[data]").dataset(self.folder)
+        party = validated(PartySettings, {**agreed, **data}, "[data]")
+        return party.dataset(self.folder / self.configuration.data_folder)
 
     def _run(self, transport: NetworkTransport, play: Play, say: Say) -> None:
         with parallel_config(n_jobs=self.agreement.encryption.n_jobs):

@@ -93,7 +93,8 @@ def prepare(
             **limits,
         }
         if name in parties:
-            values["data"] = _source(scenario, parties[name])
+            values["data"] = _source(parties[name])
+            values["data_folder"] = str(scenario.folder.absolute())
         configurations[name] = folder / f"{name}.toml"
         configurations[name].write_text(to_toml(values), encoding="utf-8")
     return configurations
@@ -109,13 +110,10 @@ def _entry(identity: Identity, party: PartySettings | None) -> RosterEntry:
     return RosterEntry(**public, role="feature", entity=party.entity, required=required)
 
 
-def _source(scenario: Scenario, party: PartySettings) -> dict[str, Any]:
+def _source(party: PartySettings) -> dict[str, Any]:
     """Return a party's own section: all but what the roster says of it."""
     agreed = {"name", "role", "missing"} | ({"entity"} if party.role == "feature" else set())
-    source = party.model_dump(exclude_defaults=True, exclude=agreed)
-    if party.csv is not None:
-        source["csv"] = str((scenario.folder / party.csv).absolute())
-    return source
+    return party.model_dump(exclude_defaults=True, exclude=agreed)
 
 
 def _free_port() -> int:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -12,7 +15,7 @@ from protocol.errors import PartyUnavailableError, SettingsError
 from protocol.training import Progress
 from scenarios import baselines, processes, runner
 from scenarios.cli import main
-from scenarios.organisation import Say
+from scenarios.organisation import Organisation, Say
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
 
@@ -49,6 +52,34 @@ def test_processes_end_with_the_weights_of_one_process(
         assert other.guard.opened == party.guard.opened
         assert other.guard.withheld == party.guard.withheld
         assert other.matrix.clipped == party.matrix.clipped
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "sql", "an environment variable"])
+def test_every_source_is_found_from_a_process(
+    kind: str,
+    load_scenario: LoadScenario,
+    tables: dict[str, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scenario = load_scenario()
+    bank = scenario.feature_parties[0]
+    if kind == "parquet":
+        tables["bank"].to_parquet(scenario.folder / "bank.parquet")
+        bank = bank.model_copy(update={"csv": None, "parquet": "bank.parquet"})
+    elif kind != "csv":
+        with closing(sqlite3.connect(scenario.folder / "bank.db")) as database:
+            tables["bank"].to_sql("people", database, index=False)
+        url = "sqlite:///bank.db"
+        monkeypatch.setenv("BANK_DB", url)
+        url = url if kind == "sql" else "env:BANK_DB"
+        bank = bank.model_copy(update={"csv": None, "sql": "SELECT * FROM people", "url": url})
+    parties = [scenario.parties[0], bank, scenario.parties[2]]
+    scenario = scenario.model_copy(update={"parties": parties})
+    (tmp_path / "apart").mkdir()
+    configurations = processes.prepare(scenario, tmp_path / "apart")
+    found = Organisation.read(configurations["bank"]).table()
+    pd.testing.assert_frame_equal(found.columns, scenario.dataset(bank).columns)
 
 
 # The bank's process dies when it is about to keep its half after the third epoch.
