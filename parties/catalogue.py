@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -93,18 +93,16 @@ class Negatives:
         for name in catalogue.item_columns:
             columns[name] = item.columns[name]
         assert dataset.label is not None, "only a label party has interactions"
-        return PartyDataset(
-            party=dataset.party,
+        return replace(
+            dataset,
             ids={
                 entity: np.concatenate([own, (item if entity == ITEM else occasion).ids[entity]])
                 for entity, own in dataset.ids.items()
             },
             columns=pd.concat([dataset.columns, columns], ignore_index=True),
-            kinds=dataset.kinds,
             label=np.concatenate([dataset.label, np.zeros(len(self))]),
             time=_joined(dataset.time, occasion.time),
             titles=_joined(dataset.titles, item.titles),
-            options=dataset.options,
         )
 
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from os import PathLike
 from pathlib import Path
@@ -101,16 +101,13 @@ class PartyDataset:
 
     def take(self, rows: NDArray[np.int64]) -> Self:
         """Return the given rows in that order, unchecked: a subset may hold constant columns."""
-        return type(self)(
-            party=self.party,
+        return replace(
+            self,
             ids={entity: values[rows] for entity, values in self.ids.items()},
             columns=self.columns.iloc[rows].reset_index(drop=True),
-            kinds=self.kinds,
             label=None if self.label is None else self.label[rows],
             time=None if self.time is None else self.time.iloc[rows].reset_index(drop=True),
             titles=None if self.titles is None else self.titles.iloc[rows].reset_index(drop=True),
-            options=self.options,
-            id_kinds=self.id_kinds,
         )
 
     @classmethod

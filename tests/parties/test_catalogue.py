@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from parties.catalogue import Catalogue, draw_negatives
-from parties.dataset import PartyDataset
+from parties.dataset import IdKind, PartyDataset
 from parties.errors import DataError
 
 
@@ -20,7 +20,12 @@ def shop() -> PartyDataset:
         }
     )
     return PartyDataset.from_frame(
-        "shop", frame, ids={"user": "who", "item": "what"}, label="bought", id_features=["item"]
+        "shop",
+        frame,
+        ids={"user": "who", "item": "what"},
+        label="bought",
+        id_features=["item"],
+        id_kinds={"user": IdKind.TEXT},
     )
 
 
@@ -58,6 +63,7 @@ def test_negatives_are_items_the_user_has_not_met() -> None:
     assert "bob" not in {catalogue.users[user] for user, _ in pairs}
     extended = drawn.extend(dataset, catalogue)
     assert extended.n_rows == 6 + len(drawn)
+    assert extended.id_kinds == dataset.id_kinds == {"user": IdKind.TEXT}
     assert extended.label is not None
     assert not extended.label[6:].any()
     for row in range(6, extended.n_rows):
