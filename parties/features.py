@@ -32,6 +32,11 @@ class FixedPointMatrix:
     indicators: sparse.csr_array[np.int8]  # (n_rows, n_indicators), value = integer
     clipped: int  # cells that did not fit, in all rows of the transform this came from
 
+    @classmethod
+    def of_scaled(cls, scaled: NDArray[np.int16]) -> Self:
+        """Return columns at the scale (n_rows, n_columns) alone: no indicators, nothing clipped."""
+        return cls(scaled, sparse.csr_array(np.zeros((len(scaled), 0), dtype=np.int8)), 0)
+
     @property
     def n_rows(self) -> int:
         """The number of rows."""
@@ -67,8 +72,7 @@ class FixedPointMatrix:
         """Return the squares of the scaled columns alone, as 16-bit integers with 8 fractional bits."""
         surplus = 2 * FRACTION_BITS - SQUARE_BITS
         squares = np.square(self.scaled.astype(np.int64)) + (1 << (surplus - 1)) >> surplus
-        no_indicators = sparse.csr_array(np.zeros((self.n_rows, 0), dtype=np.int8))
-        return type(self)(squares.astype(np.int16), no_indicators, self.clipped)
+        return self.of_scaled(squares.astype(np.int16))
 
     def transposed_dot(self, integers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the exact sums ``(n_columns, ...)`` of raw columns times integers ``(n_rows, ...)``.
@@ -121,9 +125,13 @@ class ExactMatrix:
         n_scaled = self.scaled.shape[1]
         return np.asarray(self.scaled @ weights[:n_scaled] + self.indicators @ weights[n_scaled:])
 
+    def squares(self) -> Self:
+        """Return the squared entries."""
+        return type(self)(self.scaled**2, self.indicators)
+
     def squares_dot(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the product of the squared entries with weights ``(n_columns, ...)``."""
-        return type(self)(self.scaled**2, self.indicators).dot(weights)
+        return self.squares().dot(weights)
 
     def transposed_dot(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the product of the transpose with ``values`` (n_rows, ...)."""

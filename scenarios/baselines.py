@@ -204,8 +204,9 @@ def train_plaintext(
             slots = np.column_stack([residuals, residuals[:, None] * latent_sums])
             for half, own in zip(halves, rows, strict=True):
                 gradient = own.transposed_dot(slots) / len(batch)
-                squares = ExactMatrix(own.scaled**2, own.indicators).transposed_dot(residuals)
-                gradient[:, 1:] -= half.model.factors * squares[:, None] / len(batch)
+                if training.n_factors:
+                    squares = own.squares().transposed_dot(residuals)
+                    gradient[:, 1:] -= half.model.factors * squares[:, None] / len(batch)
                 if half.closed:
                     gradient[half.closed[number]] = 0.0
                 half.model.step(gradient, float(np.mean(residuals)))

@@ -25,7 +25,6 @@ import click
 import numpy as np
 import pandas as pd
 from joblib import parallel_config
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from scipy import sparse
@@ -43,6 +42,7 @@ from protocol.paillier import (
     transposed_product,
 )
 from scenarios import runner
+from scenarios.console import new_table
 from scenarios.scenario import Scenario
 
 ENCRYPT, HOLDER, DECRYPT, ADD = "encrypt", "encrypt as key holder", "decrypt", "add"
@@ -149,7 +149,7 @@ def _operations(key: PrivateKey) -> Iterator[Operation]:
 
 def _dense(draw: np.random.Generator, shape: tuple[int, int]) -> FixedPointMatrix:
     scaled = draw.integers(-(2**15), 2**15, shape).astype(np.int16)
-    return FixedPointMatrix(scaled, sparse.csr_array(np.zeros((shape[0], 0), np.int8)), 0)
+    return FixedPointMatrix.of_scaled(scaled)
 
 
 def _one_hot(draw: np.random.Generator, rows: int, columns: int, each: int) -> FixedPointMatrix:
@@ -333,9 +333,8 @@ def ratio(measured: list[Measurement], operation: str, library: str, peer: str) 
 
 def _table(bits: int, measured: list[Measurement], paths: list[str]) -> Table:
     title = f"{bits} bits: microseconds on one core, and how many times faster than others"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = new_table(title, ["operation"], [])
     peers = list(dict.fromkeys(one.library for one in measured if one.library not in paths))
-    table.add_column("operation")
     for path in paths:
         table.add_column(path, justify="right")
         table.add_column("mults", justify="right")

@@ -18,12 +18,12 @@ import click
 import numpy as np
 import pandas as pd
 from joblib import effective_n_jobs
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from protocol.settings import AlignmentMethod
 from scenarios.align import align
+from scenarios.console import new_table
 from scenarios.scenario import Scenario
 
 PARTIES = ("shop", "bank", "telco")
@@ -95,12 +95,9 @@ def results(measured: Sequence[Measurement]) -> Table:
 
     ``over plain`` is how many times as long as a set intersection the best took, ``gain`` one core's time over it.
     """
-    shown = Table(
-        title="Alignment, half of the ids shared", title_justify="left", box=box.SIMPLE_HEAD
-    )
-    words, numbers = ["method", "parties", "ids", "cores"], ["best s", "median s", "MB"]
-    for heading in [*words, *numbers, "over plain", "gain"]:
-        shown.add_column(heading, justify="left" if heading in words else "right")
+    words = ["method", "parties", "ids", "cores"]
+    numbers = ["best s", "median s", "MB", "over plain", "gain"]
+    shown = new_table("Alignment, half of the ids shared", words, numbers)
     best: dict[Case, float] = {}
     for one in measured:
         best[one.case] = min(one.seconds, best.get(one.case, one.seconds))

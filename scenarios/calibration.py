@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 from joblib import parallel_config
 from pydantic import TypeAdapter, ValidationError
-from scipy import sparse
 from scipy.optimize import nnls
 
 from parties.features import FixedPointMatrix
@@ -245,8 +244,7 @@ def _samples(key_bits: int, engine: Engine) -> Iterator[tuple[Operation, Callabl
 def _matrix(draw: np.random.Generator, rows: int, columns: int) -> FixedPointMatrix:
     """Return standard scores in fixed point."""
     scaled = np.rint(draw.normal(0, 1 << 12, (rows, columns))).astype(np.int16)
-    none = sparse.csr_array(np.zeros((rows, 0), np.int8))
-    return FixedPointMatrix(scaled, none, 0)
+    return FixedPointMatrix.of_scaled(scaled)
 
 
 def _seconds(kind: str, work: Callable[[], object]) -> float:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from flint import fmpz_mat
-from scipy import sparse
 
 from parties.features import FRACTION_BITS, FixedPointMatrix
 from parties.model import FloatArray, LocalModel, Optimizer, joint_logits, sigmoid
@@ -119,7 +118,7 @@ def train(setting: Setting) -> Record:
 def columns(values: FloatArray) -> FixedPointMatrix:
     """Return scaled columns in fixed point."""
     scaled = np.rint(np.ldexp(values.clip(-7.9, 7.9), FRACTION_BITS)).astype(np.int16)
-    return FixedPointMatrix(scaled, sparse.csr_array(np.zeros((len(values), 0), np.int8)), 0)
+    return FixedPointMatrix.of_scaled(scaled)
 
 
 def initial_half(settings: ProtocolSettings, party: str, matrix: FixedPointMatrix) -> LocalModel:

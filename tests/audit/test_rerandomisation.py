@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from flint import nmod_mat
 from gmpy2 import is_prime, mpz, next_prime, powmod
-from scipy import sparse, stats
+from scipy import stats
 
 from audit.statistics import SIGNIFICANCE
 from parties.features import FixedPointMatrix
@@ -94,8 +94,7 @@ def equations(
 ) -> tuple[IntArray, IntArray]:
     """Play rounds as key holder: characters of what it sends (ROUNDS, ROWS) and of what it gets (ROUNDS,)."""
     encryptor = characters.telling_encryptor()
-    none = sparse.csr_array(np.zeros((ROWS, 0), dtype=np.int8))
-    rows = FixedPointMatrix(column[:, None].astype(np.int16), none, 0)
+    rows = FixedPointMatrix.of_scaled(column[:, None].astype(np.int16))
     sent, got = [], []
     for _ in range(ROUNDS):
         residuals = encryptor.encrypt([secrets.randbelow(1000) for _ in range(ROWS)])

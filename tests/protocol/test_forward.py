@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import sparse
 from scipy.special import expit
 
 from parties.features import FixedPointMatrix
@@ -113,7 +112,7 @@ def test_clipped_contributions_keep_every_logit_in_its_bound(
     total = Contribution(np.zeros(20), np.zeros((20, 2)))
     for _ in range(parties):
         scaled = draw.integers(-(2**15), 2**15, (20, 4)).astype(np.int16)
-        rows = FixedPointMatrix(scaled, sparse.csr_array(np.zeros((20, 0), dtype=np.int8)), 0)
+        rows = FixedPointMatrix.of_scaled(scaled)
         parameters = draw.normal(0, draw.uniform(0.01, 3), (4, 3))
         model = LocalModel(parameters, None, np.zeros((4, 3)), Optimizer("sgd", 1.0))
         one = bounds.contribution(model, rows)
