@@ -7,7 +7,8 @@ at hand, or with ``party`` for one organisation and its own table.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,9 +20,10 @@ from protocol.batches import Samples
 from protocol.errors import ColonnadeError, SettingsError
 from protocol.gradients import GradientForm
 from protocol.guards import Guard
-from protocol.paillier import PublicKey, check_key_bits
+from protocol.paillier import PublicKey
+from scenarios.runner import check_settings, check_table
 from scenarios.scenario import PartySettings, Scenario
-from scenarios.shapes import rehearse
+from scenarios.shapes import rehearse, rows_of, training_matrix
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,21 @@ class Report:
     """What was found, in the order in which it should be read, and every sentence that would stop a run."""
 
     sections: list[Section] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    _problem_of: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for each party that has a problem, and one for all of them together."""
+        return [*self._problem_of.values()]
+
+    @contextmanager
+    def noting(self, party: str = "") -> Iterator[None]:
+        """Note the first refusal that is about a party, or about no one of them, and go on."""
+        try:
+            yield
+        except ColonnadeError as error:
+            self._problem_of.setdefault(party, str(error))
 
 
 def check(scenario: Scenario, party: str | None = None) -> Report:
@@ -54,19 +69,15 @@ def check(scenario: Scenario, party: str | None = None) -> Report:
     report = Report()
     datasets: dict[str, PartyDataset] = {}
     for one in chosen:
-        try:
+        with report.noting(one.name):
             datasets[one.name] = scenario.dataset(one)
-        except ColonnadeError as error:
-            report.problems.append(str(error))
+            check_table(scenario, datasets[one.name])
     if datasets:
         report.sections += [_describe_tables(chosen, datasets), _describe_columns(datasets)]
-    encryption = scenario.encryption
-    try:
-        check_key_bits(encryption.key_bits, insecure_key=encryption.insecure_key)
+    with report.noting():
+        check_settings(scenario, len(scenario.parties))
         if len(datasets) == len(scenario.parties):
             report.sections += _rehearse(scenario, datasets, report)
-    except ColonnadeError as error:
-        report.problems.append(str(error))
     return report
 
 
@@ -135,29 +146,21 @@ def _guard(
     report: Report,
 ) -> Section:
     key = PublicKey((1 << scenario.encryption.key_bits) - 1)  # of which only the size counts here
-    batches = samples.split.batches
-    rows_of = {
-        party.name: [batch.entities[party.name] for batch in batches]
-        for party in scenario.feature_parties
-    }
-    if (
-        scenario.training.disclosure == "shared"
-    ):  # in which the label party, too, learns from opened gradients alone
-        rows_of[scenario.label_party.name] = [batch.samples for batch in batches]
+    label, batches = scenario.label_party.name, samples.split.batches
+    shared = scenario.training.disclosure == "shared"
+    names = [party.name for party in scenario.feature_parties]
+    if shared:  # in which the label party, too, learns from opened gradients alone
+        names.append(label)
     rows = []
-    for name, in_batches in rows_of.items():
-        table = samples.dataset if name == scenario.label_party.name else datasets[name]
-        matrix = FeatureEncoder.fit(table, np.unique(np.concatenate(in_batches))).transform(table)
+    for name in names:
+        matrix = training_matrix(name, scenario, datasets, samples)
+        in_batches = [rows_of(name, batch, scenario) for batch in batches]
         guard = Guard(name, scenario.training)
-        try:
-            if name != scenario.label_party.name:
-                guard.check_table(table)
+        with report.noting(name):
             for of_batch in in_batches:
-                guard.admit(matrix.take(of_batch), with_total=name == scenario.label_party.name)
-        except ColonnadeError as error:
-            report.problems.append(str(error))
+                guard.admit(matrix.take(of_batch), with_total=name == label)
         report.warnings += guard.warnings
-        scaled = scenario.training.disclosure == "shared" or matrix.scaled.shape[1] > 0
+        scaled = shared or matrix.scaled.shape[1] > 0
         form = GradientForm.of(scenario, max(map(len, batches)), len(datasets), scaled=scaled)
         rows.append(
             [

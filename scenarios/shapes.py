@@ -94,7 +94,7 @@ class Shapes:
         samples = rehearse(scenario, datasets)
         split = samples.split
         matrices = {
-            party.name: _matrix(party.name, scenario, datasets, samples)
+            party.name: training_matrix(party.name, scenario, datasets, samples)
             for party in scenario.parties
         }
         return cls(
@@ -180,15 +180,17 @@ def _positions(label: PartyDataset, table: PartyDataset, entity: str) -> IntArra
     return np.array([row_of.get(one, -1) for one in label.ids[entity]], dtype=np.int64)
 
 
-def _rows(party: str, batch: Batch, scenario: Scenario) -> IntArray:
+def rows_of(party: str, batch: Batch, scenario: Scenario) -> IntArray:
+    """Return which rows of its matrix a party brings to a batch."""
     return batch.samples if party == scenario.label_party.name else batch.entities[party]
 
 
-def _matrix(
+def training_matrix(
     party: str, scenario: Scenario, datasets: Mapping[str, PartyDataset], samples: Samples
 ) -> FixedPointMatrix:
+    """Return a party's whole table as a matrix, encoded as its rows in the batches teach."""
     dataset = samples.dataset if party == scenario.label_party.name else datasets[party]
-    training = [_rows(party, batch, scenario) for batch in samples.split.batches]
+    training = [rows_of(party, batch, scenario) for batch in samples.split.batches]
     return FeatureEncoder.fit(dataset, np.unique(np.concatenate(training))).transform(dataset)
 
 
@@ -201,7 +203,7 @@ def _batch(
 ) -> BatchShape:
     training, parts = scenario.training, dict[str, RowsShape]()
     for party in (scenario.label_party.name, *batch.entities):
-        rows = matrices[party].take(_rows(party, batch, scenario))
+        rows = matrices[party].take(rows_of(party, batch, scenario))
         known = batch.entity_of.get(party)
         parts[party] = RowsShape(
             rows.n_rows,

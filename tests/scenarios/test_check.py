@@ -65,6 +65,19 @@ def test_what_the_guards_would_refuse_is_a_problem(load_scenario: Load) -> None:
     assert "batch_size = 64 or more" in report.warnings[0]
 
 
+def test_what_a_run_refuses_from_one_table_alone_is_a_problem_of_that_side(
+    load_scenario: Load,
+) -> None:
+    (problem,) = check(load_scenario("batch_size=16"), "telco").problems
+    assert "telco has 2 columns but batches of 16" in problem
+    for party in (None, "shop"):
+        (problem,) = check(load_scenario("ranking.k=5"), party).problems
+        assert "recommending needs ids of the entities 'user' and 'item'" in problem
+    too_wide = ["disclosure=shared", "logit_bound=1000"]
+    (problem,) = check(load_scenario(*too_wide), "telco").problems
+    assert "lower logit_bound" in problem
+
+
 def test_the_command_ends_with_yes_or_with_lines_to_act_on(scenario_file: Path) -> None:
     result = CliRunner().invoke(main, ["check", str(scenario_file)])
     assert result.exit_code == 0, result.output
@@ -72,5 +85,6 @@ def test_the_command_ends_with_yes_or_with_lines_to_act_on(scenario_file: Path) 
     bad = ["--set", "batch_size=16", "--set", "parties.bank.csv=nowhere.csv"]
     result = CliRunner().invoke(main, ["check", str(scenario_file), *bad])
     assert result.exit_code == 2
-    (line,) = result.stderr.splitlines()
-    assert "nowhere.csv" in line
+    first, second = result.stderr.splitlines()
+    assert "nowhere.csv" in first
+    assert "telco has 2 columns but batches of 16" in second
