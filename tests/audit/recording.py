@@ -207,26 +207,16 @@ def load_parties(folder: Path, model: str, *changes: str, data_seed: int = 1) ->
         csv = "shop.csv"
         ids = {{ user = "user", item = "item" }}
         label = "bought"
-        [[parties]]
-        name = "bank"
-        role = "feature"
-        csv = "bank.csv"
-        id = "user"
-        [[parties]]
-        name = "telco"
-        role = "feature"
-        csv = "telco.csv"
-        id = "user"
-        [[parties]]
-        name = "directory"
-        role = "feature"
-        csv = "directory.csv"
-        id = "item"
-        entity = "item"
-        """,
+        """
+        + "".join(map(_feature_party, FEATURE_PARTIES, ("user", "user", "item"))),
         encoding="utf-8",
     )
     return load(str(folder / "audit.toml"), changes)
+
+
+def _feature_party(name: str, entity: str) -> str:
+    who = f'name = "{name}"\nrole = "feature"\ncsv = "{name}.csv"\n'
+    return f'[[parties]]\n{who}id = "{entity}"\nentity = "{entity}"\n'
 
 
 def _write(path: Path, named: dict[str, IntArray], values: FloatArray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from protocol.forward import (
     send_positions,
 )
 from protocol.in_process import InProcessTransport
-from protocol.messages import ContributionSeed, DealtShare, Opening, SamplePositions
+from protocol.messages import ContributionSeed, DealtShare, Opening, SamplePositions, Words
 from protocol.settings import ProtocolSettings, TrainingSettings
 from protocol.shares import LOGIT_BITS, RESIDUAL_BITS, Series, to_reals
 from scenarios.runner import connect
@@ -97,6 +97,25 @@ class Parties:
         if name == "bank":
             await deal(self.channels[name], len(self.batch), 3, series)
 
+    def evaluate(self, what: Callable[..., Coroutine[Any, Any, Words]]) -> Words:
+        """Compute ``what`` on shares of everybody's sums; return what the two shares add up to."""
+
+        async def side(name: str) -> Words:
+            evaluator = Evaluator(self.channels[name], SETTINGS)
+            sums = await evaluator.gather(self.batch)
+            if evaluator.leads:
+                sums = sums + self.contributions["shop"].to_words()
+            return await what(evaluator, SERIES, sums, self.labels if evaluator.leads else None)
+
+        found = self.play(
+            shop=side("shop"),
+            coordinator=side("coordinator"),
+            bank=self.feature("bank", SERIES),
+            telco=self.feature("telco", SERIES),
+        )
+        total: Words = found["shop"] + found["coordinator"]
+        return total
+
 
 @given(st.integers(0, 2**32), st.floats(0.5, 20), st.floats(0.5, 4), st.integers(2, 5))
 def test_clipped_contributions_keep_every_logit_in_its_bound(
@@ -126,22 +145,7 @@ def test_clipped_contributions_keep_every_logit_in_its_bound(
 
 def test_residuals_and_products_come_out_of_shares(scenario: Scenario) -> None:
     parties = Parties(scenario)
-
-    async def side(name: str) -> Any:
-        evaluator = Evaluator(parties.channels[name], SETTINGS)
-        sums = await evaluator.gather(parties.batch)
-        if evaluator.leads:
-            sums = sums + parties.contributions["shop"].to_words()
-        labels = parties.labels if evaluator.leads else None
-        return await evaluator.residual_slots(SERIES, sums, labels)
-
-    found = parties.play(
-        shop=side("shop"),
-        coordinator=side("coordinator"),
-        bank=parties.feature("bank", SERIES),
-        telco=parties.feature("telco", SERIES),
-    )
-    slots = to_reals(found["shop"] + found["coordinator"], RESIDUAL_BITS)
+    slots = to_reals(parties.evaluate(Evaluator.residual_slots), RESIDUAL_BITS)
     exact = parties.sums()
     d = expit(joint_logits(exact.logits, exact.latent_sums)) - parties.labels
     np.testing.assert_allclose(slots[:, 0], d, atol=1e-3)
@@ -150,25 +154,11 @@ def test_residuals_and_products_come_out_of_shares(scenario: Scenario) -> None:
 
 def test_the_brier_score_comes_out_as_one_number(scenario: Scenario) -> None:
     parties = Parties(scenario)
-
-    async def side(name: str) -> Any:
-        evaluator = Evaluator(parties.channels[name], SETTINGS)
-        sums = await evaluator.gather(parties.batch)
-        if evaluator.leads:
-            sums = sums + parties.contributions["shop"].to_words()
-        labels = parties.labels if evaluator.leads else None
-        return await evaluator.squared_residuals(SERIES, sums, labels)
-
-    found = parties.play(
-        shop=side("shop"),
-        coordinator=side("coordinator"),
-        bank=parties.feature("bank", SERIES),
-        telco=parties.feature("telco", SERIES),
-    )
-    assert found["shop"].shape == (1,)
+    squares = parties.evaluate(Evaluator.squared_residuals)
+    assert squares.shape == (1,)
     exact = parties.sums()
     d = expit(joint_logits(exact.logits, exact.latent_sums)) - parties.labels
-    total = to_reals(found["shop"] + found["coordinator"], 32).item()
+    total = to_reals(squares, 32).item()
     assert total == pytest.approx((d**2).sum(), rel=2e-3)
 
 

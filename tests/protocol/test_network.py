@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import grpc
@@ -76,6 +76,20 @@ class Gathering:
         return asyncio.create_task(star.outcomes(plays))
 
 
+def meanwhile(star: Star, others: Callable[[], Coroutine[Any, Any, None]]) -> dict[str, Any]:
+    """Let others act while everyone is in a run; return how that ends."""
+
+    async def gather() -> dict[str, Any]:
+        gathering = Gathering()
+        run = gathering.start(star)
+        await gathering.complete.wait()
+        await others()
+        gathering.release.set()
+        return await run
+
+    return asyncio.run(gather())
+
+
 ALL_WELL = {"coordinator": [], "shop": [b"well"], "bank": [b"well"], "telco": [b"well"]}
 
 
@@ -126,10 +140,7 @@ REFUSED_GREETINGS: dict[str, tuple[bytes, str]] = {
 def test_whoever_is_refused_leaves_one_line_and_the_run_goes_on(
     star: Star, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def talk() -> dict[str, Any]:
-        gathering = Gathering()
-        run = gathering.start(star)
-        await gathering.complete.wait()
+    async def intrude() -> None:
         for case, (frame, words) in REFUSED_GREETINGS.items():
             caplog.clear()
             code, details = await on_network(intruder(star, frame))
@@ -138,27 +149,20 @@ def test_whoever_is_refused_leaves_one_line_and_the_run_goes_on(
             (record,) = caplog.records
             assert words in record.getMessage()
             assert "\n" not in record.getMessage()
-        gathering.release.set()
-        return await run
 
     with caplog.at_level(logging.WARNING):
-        assert asyncio.run(talk()) == ALL_WELL
+        assert meanwhile(star, intrude) == ALL_WELL
 
 
 def test_an_oversized_frame_or_no_greeting_is_not_read(
     star: Star, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def talk() -> dict[str, Any]:
-        gathering = Gathering()
-        run = gathering.start(star)
-        await gathering.complete.wait()
+    async def intrude() -> None:
         code, _ = await on_network(intruder(star, bytes(FRAME_BYTES + 1)))
         assert code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.FAILED_PRECONDITION)
-        gathering.release.set()
-        return await run
 
     with caplog.at_level(logging.WARNING):
-        assert asyncio.run(talk()) == ALL_WELL
+        assert meanwhile(star, intrude) == ALL_WELL
     (record,) = caplog.records
     assert "refused a connection" in record.getMessage()
 
@@ -166,17 +170,12 @@ def test_an_oversized_frame_or_no_greeting_is_not_read(
 def test_a_certificate_nobody_listed_gets_nowhere(
     star: Star, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async def talk() -> dict[str, Any]:
-        gathering = Gathering()
-        run = gathering.start(star)
-        await gathering.complete.wait()
+    async def intrude() -> None:
         impostor = Identity.generate("bank")
         code, _ = await on_network(intruder(star, hello("bank"), identity=impostor))
         assert code is grpc.StatusCode.UNAVAILABLE
-        gathering.release.set()
-        return await run
 
-    assert asyncio.run(talk()) == ALL_WELL
+    assert meanwhile(star, intrude) == ALL_WELL
     assert "CERTIFICATE_VERIFY_FAILED" in capfd.readouterr().err  # gRPC's own log, one line
 
 
@@ -219,18 +218,13 @@ def test_who_breaks_the_protocol_has_left_the_run(
 
 
 def test_a_party_hears_why_it_is_refused(star: Star) -> None:
-    async def talk() -> Any:
-        gathering = Gathering()
-        run = gathering.start(star)
-        await gathering.complete.wait()
+    async def come_again() -> None:
         with pytest.raises(RemoteProtocolError, match="coordinator refuses bank: there is a bank"):
             await star.play("bank")
         with pytest.raises(RemoteProtocolError, match="bank has other settings or another roster"):
             await star.play("bank", agreement=bytes([1] * 32))
-        gathering.release.set()
-        return await run
 
-    assert asyncio.run(talk()) == ALL_WELL
+    assert meanwhile(star, come_again) == ALL_WELL
 
 
 def test_keys_that_are_not_the_rosters_are_refused_before_dialling(star: Star) -> None:
@@ -240,16 +234,11 @@ def test_keys_that_are_not_the_rosters_are_refused_before_dialling(star: Star) -
 
 
 def test_two_coordinators_do_not_listen_at_one_address(star: Star) -> None:
-    async def talk() -> None:
-        gathering = Gathering()
-        run = gathering.start(star)
-        await gathering.complete.wait()
+    async def listen() -> None:
         with pytest.raises(SettingsError, match="cannot listen at"):
             await star.play("coordinator")
-        gathering.release.set()
-        await run
 
-    asyncio.run(talk())
+    assert meanwhile(star, listen) == ALL_WELL
 
 
 def test_a_failing_role_is_named_but_not_its_reason(star: Star) -> None:
