@@ -27,7 +27,7 @@ from scenarios import (
 )
 from scenarios import processes as in_processes
 from scenarios.check import check
-from scenarios.console import new_table
+from scenarios.console import new_table, path_option, set_option, shared_words
 from scenarios.cost_commands import COMMANDS, plan
 from scenarios.evaluation import Ranking
 from scenarios.hooks import Hooks
@@ -116,9 +116,9 @@ def write_scenario(files: tuple[Path, ...], label: str | None, yes: bool, output
 
 @main.command("check")
 @click.argument("scenario")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@set_option
 @click.option("--party", help="Check this party's side alone.")
-@click.option("--path", help="Where a ready-made scenario finds the data that it does not bring.")
+@path_option
 @click.option("--cost", is_flag=True, help="Predict time, bytes and memory too, as 'plan' does.")
 @click.pass_context
 def check_scenario(
@@ -148,19 +148,17 @@ def check_scenario(
 
 @main.command("run")
 @click.argument("scenario", default="shop-bank-telco")
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting, such as epochs=5.",
-)
+@set_option
 @click.option(
     "--seed", type=click.IntRange(min=0), help="The seed of splits, batches and initial weights."
 )
-@click.option("--path", help="Where a ready-made scenario finds the data that it does not bring.")
+@path_option
 @click.option(
-    "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Where run folders go."
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where run folders go.",
 )
 @click.option("--processes", is_flag=True, help="Start every party as a process of its own.")
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON, for scripts.")
@@ -181,7 +179,7 @@ def run_scenario(
     tensorboard: Path | None,
     resume: bool,
 ) -> None:
-    """Run SCENARIO: a name from the catalogue, or the path of a scenario.toml."""
+    """Run SCENARIO: a name that 'colonnade scenarios' lists, by default shop-bank-telco, or a scenario.toml's path."""
     settings = load(scenario, changes, seed, path)
     hooks = Hooks(mlflow, tensorboard)
     hooks.check()
@@ -229,8 +227,8 @@ def write_report(runs: tuple[Path, ...], output: Path) -> None:
 
 @main.command("align")
 @click.argument("scenario")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
-@click.option("--path", help="Where a ready-made scenario finds the data that it does not bring.")
+@set_option
+@path_option
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -260,7 +258,7 @@ def align_scenario(scenario: str, changes: tuple[str, ...], path: str | None, fo
             f"{sum(ledger.seconds.values()):.2f}",
             f"{sum(record.size for record in ledger.sent) / 1000:,.1f}",
         )
-    console.print(", ".join(f"{count:,} shared {what}" for what, count in found.shared.items()))
+    console.print(shared_words(found.shared))
     console.print(table)
     console.print(
         f"{found.seconds:.1f} s in all, {found.peak_memory / 1e6:,.0f} MB at most. Kept in {written}"
@@ -314,16 +312,15 @@ def _print_result(
     split, settings = run.label_party.trained.split, run.scenario
     history = run.label_party.trained.history
     best = max(number for number, epoch in enumerate(history, 1) if epoch.best)
-    shared = ", ".join(f"{count:,} shared {entities}" for entities, count in run.shared.items())
     batches = f"{len(split.batches)} batch{'es' if len(split.batches) > 1 else ''}"
     console.print(
-        f"{shared}; {len(split.training_samples):,} training rows in {batches}, "
+        f"{shared_words(run.shared)}; {len(split.training_samples):,} training rows in {batches}, "
         f"{len(split.validation):,} for validation, {len(split.test):,} for the test below"
     )
     epochs = f"{len(history)} epoch{'s' if len(history) > 1 else ''}"
     console.print(
         f"{epochs} of {run.seconds_per_epoch:.2f} s (the best was number {best}), "
-        f"{_encryption(run)}, disclosure '{settings.training.disclosure}'"
+        f"{run.encryption}, disclosure '{settings.training.disclosure}'"
     )
     console.print(_score_table(comparison))
     if comparison.rankings:
@@ -341,12 +338,6 @@ def _print_result(
     console.print(
         f"{run.seconds:.1f} s in all, {run.peak_memory / 1e6:,.0f} MB at most. Kept in {folder}"
     )
-
-
-def _encryption(run: runner.Run) -> str:
-    if run.scenario.training.disclosure == "none":
-        return "nothing encrypted"
-    return f"Paillier keys of {run.scenario.encryption.key_bits} bits"
 
 
 def _score_table(comparison: baselines.Comparison) -> Table:

@@ -1,11 +1,23 @@
-"""What every command's tables look like."""
+"""What commands have in common: options, tables, words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import click
 from rich import box
 from rich.table import Table
+
+set_option = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, such as epochs=5.",
+)
+path_option = click.option(
+    "--path", help="Where a ready-made scenario finds the data that it does not bring."
+)
 
 
 def new_table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
@@ -16,3 +28,8 @@ def new_table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table
     for heading in numbers:
         made.add_column(heading, justify="right")
     return made
+
+
+def shared_words(shared: Mapping[str, int]) -> str:
+    """Say how many entities of each type were found to be shared, such as '541 shared users'."""
+    return ", ".join(f"{count:,} shared {what}" for what, count in shared.items())

@@ -157,7 +157,7 @@ class Conversation:
         for position, party in enumerate(self.features):
             part = batch.parts[party]
             # Chunks are added up one by one, all else is done to a whole vector.
-            for _ in range(form.chunks(self.key) + form.needs_squares):
+            for _ in range(self.ciphertexts(form)):
                 yield Step(self.label, self.arithmetic.addition(part.known))
             for number in self._vectors(form, part.rows):
                 if position:

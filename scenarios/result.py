@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from scenarios.baselines import Comparison, compare
+from scenarios.console import shared_words
 from scenarios.runner import Run
 
 _COSTS = {  # the ledger's quantities, and what to call them and count them in
@@ -69,12 +70,11 @@ class Result:
 
     def _repr_html_(self) -> str:
         run, settings = self.run, self.run.scenario.training
-        encryption = f"Paillier keys of {run.scenario.encryption.key_bits} bits"
-        if settings.disclosure == "none":
-            encryption = "nothing encrypted"
         history = run.label_party.trained.history
-        shared = ", ".join(f"{count:,} shared {what}" for what, count in run.shared.items())
-        said = f"{shared}; {len(history)} epochs, disclosure '{settings.disclosure}', {encryption}"
+        said = (
+            f"{shared_words(run.shared)}; {len(history)} epochs, disclosure '{settings.disclosure}', "
+            f"{run.encryption}"
+        )
         by_party = self.costs.groupby(level="party", sort=False).sum()
         parts = [
             f"<p>{escape(said)}</p>",

@@ -90,6 +90,13 @@ class Run:
         return {self.scenario.label_party.name: self.label_party.trained, **self.feature_parties}
 
     @property
+    def encryption(self) -> str:
+        """What protected the conversation, in words."""
+        if self.scenario.training.disclosure == "none":
+            return "nothing encrypted"
+        return f"Paillier keys of {self.scenario.encryption.key_bits} bits"
+
+    @property
     def warnings(self) -> list[str]:
         """What the guards would have refused."""
         said = [line for half in self.halves.values() for line in half.guard.warnings]
