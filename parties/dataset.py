@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from os import PathLike
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -33,7 +31,7 @@ from parties.columns import (
     read_feature,
 )
 from parties.errors import DataError
-from parties.sources import CsvSource, DataSource, read_table, to_pandas
+from parties.sources import DataSource, read_table, to_pandas
 
 
 class IdKind(StrEnum):
@@ -223,26 +221,6 @@ class PartyDataset:
             options=options,
             id_kinds=id_kinds,
         )
-
-    @classmethod
-    def from_csv(
-        cls,
-        party: str,
-        path: str | PathLike[str],
-        *,
-        ids: Mapping[str, str],
-        delimiter: str = ",",
-        encoding: str = "utf-8",
-        **declared: Unpack[Declaration],
-    ) -> Self:
-        """Read a delimited text file with a header, gzip or not; the rest is as in :meth:`from_frame`.
-
-        Ids and declared categories stay the text they are in the file: '007' keeps its zeros.
-        Raises DataError also if the file cannot be read.
-        """
-        text = (*declared.get("categorical", ()), *declared.get("multi_valued", ()))
-        source = CsvSource(Path(path), delimiter, encoding, tuple(ids.values()), text)
-        return cls.from_source(party, source, ids=ids, **declared)
 
     @classmethod
     def from_source(

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import tomllib
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ from protocol.trained import TrainedHalf
 from protocol.training import Progress
 from scenarios import run_folder, runner
 from scenarios.evaluation import Score
-from scenarios.scenario import PartySettings, validated
+from scenarios.scenario import PartySettings, read_toml, validated
 
 Say = Callable[[str], None]
 Play = Callable[[Channel, Path], Coroutine[Any, Any, None]]
@@ -97,11 +96,11 @@ class Organisation:
     @classmethod
     def read(cls, path: Path, *, resume: bool = False) -> Self:
         """Read a configuration and the three files it names; raises SettingsError."""
-        configuration = validated(Configuration, _read_toml(path), str(path))
+        configuration = validated(Configuration, read_toml(path, str(path)), str(path))
         folder = path.parent
         settings = folder / configuration.settings
         agreement = validated(
-            Agreement, {"name": settings.stem, **_read_toml(settings)}, str(settings)
+            Agreement, {"name": settings.stem, **read_toml(settings, str(settings))}, str(settings)
         )
         identity = Identity.read(folder / configuration.key)
         roster = RosterFile.read(folder / configuration.roster)
@@ -253,12 +252,3 @@ def half_metrics(half: TrainedHalf) -> dict[str, Any]:
         "warnings": half.guard.warnings,
         "peak_memory_bytes": peak_memory(),
     }
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        raise SettingsError(f"{path} cannot be read; expected a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}") from None

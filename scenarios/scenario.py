@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -310,11 +311,7 @@ def load(
 
     ``data_path`` is handed to every party's function.
     """
-    name, folder, text = _find(source)
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{source} is not valid TOML: {error}") from None
+    name, folder, data = _find(source)
     for change in changes:
         _apply(data, change)
     if seed is not None:
@@ -335,21 +332,28 @@ def validated(kind: type[S], data: dict[str, Any], source: str) -> S:
         raise SettingsError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
-def _find(source: str) -> tuple[str, Path, str]:
-    """Return name, folder and text of a scenario."""
+def read_toml(file: Traversable, source: str) -> dict[str, Any]:
+    """Return what a TOML file says; raises SettingsError, naming it as ``source``."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{source} cannot be read; expected TOML in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{source} is not valid TOML: {error}") from None
+
+
+def _find(source: str) -> tuple[str, Path, dict[str, Any]]:
+    """Return name and folder of a scenario, and what its file says."""
     bundled = resources.files("scenarios") / "catalog" / f"{source}.toml"
     if "/" not in source and bundled.is_file():
-        return source, Path(), bundled.read_text(encoding="utf-8")
+        return source, Path(), read_toml(bundled, source)
     path = Path(source)
     if not path.is_file():
         raise SettingsError(
             f"there is no scenario '{source}': expected the path of a .toml file or a name that "
             "'colonnade scenarios' lists"
         )
-    try:
-        return path.stem, path.resolve().parent, path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise SettingsError(f"{source} cannot be read as UTF-8 text") from None
+    return path.stem, path.resolve().parent, read_toml(path, source)
 
 
 def _apply(data: dict[str, Any], change: str) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from parties.columns import ColumnKind
 from parties.dataset import IdKind, PartyDataset, normalise_id
 from parties.errors import DataError
+from parties.sources import CsvSource
 
 IDS = {"user_id": "user"}
 # No part of any of these may turn up in an error.
@@ -36,6 +37,12 @@ def feature_table(**changes: Any) -> pd.DataFrame:
 
 def read(frame: pd.DataFrame, **settings: Any) -> PartyDataset:
     return PartyDataset.from_frame("shop", frame, **({"ids": IDS} | settings))
+
+
+def read_file(path: Path, **settings: Any) -> PartyDataset:
+    text = tuple(settings.get("categorical", ()))
+    source = CsvSource(path, verbatim=tuple(IDS.values()), text=text)
+    return PartyDataset.from_source("shop", source, ids=IDS, **settings)
 
 
 def csv(folder: Path, text: str | bytes) -> Path:
@@ -363,7 +370,7 @@ def test_long_lists_of_columns_are_cut() -> None:
 def test_csv_reads_as_the_same_frame(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     table().to_csv(path, index=False)
-    dataset = PartyDataset.from_csv("shop", path, ids=IDS, label="bought")
+    dataset = read_file(path, label="bought")
     expected = read(table(), label="bought")
     pd.testing.assert_frame_equal(dataset.columns, expected.columns)
     assert dataset.kinds == expected.kinds
@@ -373,21 +380,21 @@ def test_csv_reads_as_the_same_frame(tmp_path: Path) -> None:
 
 def test_csv_keeps_ids_and_categories_as_text(tmp_path: Path) -> None:
     path = csv(tmp_path, "user,zip\n007,01234\nNA,99999\nnull,\n1e3,01234\n")
-    dataset = PartyDataset.from_csv("shop", str(path), ids=IDS, categorical=["zip"])
+    dataset = read_file(path, categorical=["zip"])
     assert dataset.ids["user_id"].tolist() == ["007", "NA", "null", "1e3"]
     assert dataset.columns["zip"].tolist() == ["01234", "99999", None, "01234"]
 
 
 def test_csv_treats_conventional_blanks_as_missing(tmp_path: Path) -> None:
     path = csv(tmp_path, "user,age,tone\na,NA,none\nb,1,-\nc,2,n/a\n")
-    columns = PartyDataset.from_csv("shop", path, ids=IDS).columns
+    columns = read_file(path).columns
     np.testing.assert_array_equal(columns["age"], [np.nan, 1, 2])
     assert columns["tone"].tolist() == ["none", "-", None]
 
 
 def test_csv_may_have_a_byte_order_mark_blank_lines_quotes_and_windows_ends(tmp_path: Path) -> None:
     path = csv(tmp_path, b'\xef\xbb\xbfuser,tone\r\n\r\nz\xc3\xa9,"a,b"\r\n\r\ny,"c\r\nd"\r\n')
-    dataset = PartyDataset.from_csv("shop", path, ids=IDS)
+    dataset = read_file(path)
     assert dataset.ids["user_id"].tolist() == ["z\u00e9", "y"]
     assert dataset.columns["tone"].tolist() == ["a,b", "c\nd"]
 
@@ -412,16 +419,16 @@ def test_csv_may_have_a_byte_order_mark_blank_lines_quotes_and_windows_ends(tmp_
 )
 def test_bad_csv_is_refused(tmp_path: Path, text: str | bytes, expected: str) -> None:
     with pytest.raises(DataError) as caught:
-        PartyDataset.from_csv("shop", csv(tmp_path, text), ids=IDS)
+        read_file(csv(tmp_path, text))
     assert expected in str(caught.value)
     assert_is_one_discreet_line(str(caught.value))
 
 
 def test_unreadable_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"shop: .*nowhere.csv cannot be read: No such file"):
-        PartyDataset.from_csv("shop", tmp_path / "nowhere.csv", ids=IDS)
+        read_file(tmp_path / "nowhere.csv")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
-        PartyDataset.from_csv("shop", tmp_path, ids=IDS)
+        read_file(tmp_path)
 
 
 def test_further_rows_are_read_as_those_before() -> None:
