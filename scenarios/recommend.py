@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from parties.catalogue import ITEM, USER, Catalogue
+from parties.columns import counted
 from parties.dataset import PartyDataset, normalise_id
 from parties.model import sigmoid
 from protocol.channel import Channel
@@ -147,6 +148,7 @@ def _numbers(
         raise DataError(f"{dataset.party}: {entity}s asked for: {error}") from None
     if None in found:
         raise DataError(
-            f"{dataset.party}: {found.count(None)} of the {len(ids)} {entity}s asked for are not in its table"
+            f"{dataset.party}: its table lacks {found.count(None)} of {counted(len(ids), entity)} asked for; "
+            "check how they are written"
         )
     return [number for number in found if number is not None]

@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from parties.columns import ColumnOptions
 from parties.dataset import IdKind, PartyDataset
@@ -317,7 +317,7 @@ def load(
     if seed is not None:
         data["seed"] = seed
     if data_path is not None:
-        for party in data.get("parties", []):
+        for party in _tables(data.get("parties")):
             if "function" in party:
                 party.setdefault("arguments", {})["path"] = data_path
     return validated(Scenario, {"name": name, **data, "folder": folder}, source)
@@ -328,7 +328,7 @@ def validated(kind: type[S], data: dict[str, Any], source: str) -> S:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        lines = [_explain(dict(problem), data) for problem in error.errors()]
+        lines = [_explain(dict(problem), data, kind) for problem in error.errors()]
         raise SettingsError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
@@ -369,7 +369,7 @@ def _apply(data: dict[str, Any], change: str) -> None:
     target: Any = data
     for group in groups:
         if isinstance(target, list):
-            named = [party for party in target if party.get("name") == group]
+            named = [party for party in _tables(target) if party.get("name") == group]
             if not named:
                 raise SettingsError(f"--set {change}: there is no party '{group}'")
             target = named[0]
@@ -380,18 +380,23 @@ def _apply(data: dict[str, Any], change: str) -> None:
     target[last] = value
 
 
+def _tables(value: object) -> list[dict[str, Any]]:
+    """Return those elements of a list that are tables, in a file that nobody has checked yet."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def _qualify(key: str) -> str:
     """Return the full name of a setting given by its last part alone."""
     if "." in key or key in Scenario.model_fields:
         return key
-    full = [name for name in _setting_names() if name.endswith(f".{key}")]
+    full = [name for name in _setting_names(Scenario) if name.endswith(f".{key}")]
     return full[0] if len(full) == 1 else key
 
 
-def _setting_names() -> list[str]:
-    """Return every setting that a scenario file has outside its parties, as ``group.name``."""
+def _setting_names(kind: type[BaseModel]) -> list[str]:
+    """Return every setting that a file of this kind has outside its parties, as ``group.name``."""
     names = []
-    for name, field in Scenario.model_fields.items():
+    for name, field in kind.model_fields.items():
         group = field.annotation
         if isinstance(group, type) and issubclass(group, Settings):
             names += [f"{name}.{inner}" for inner in group.model_fields]
@@ -400,17 +405,24 @@ def _setting_names() -> list[str]:
     return names
 
 
-def _explain(problem: dict[str, Any], data: dict[str, Any]) -> str:
+def _explain(problem: dict[str, Any], data: dict[str, Any], kind: type[BaseModel]) -> str:
     """Say one validation problem as a person would."""
     place = list(problem["loc"])
     if len(place) > 1 and place[0] == "parties":
-        place[1] = data["parties"][place[1]].get("name", f"number {place[1] + 1}")
+        (party,) = _tables([data["parties"][place[1]]]) or [{}]
+        place[1] = party.get("name", f"number {place[1] + 1}")
     key = ".".join(map(str, place))
     if problem["type"] == "extra_forbidden":
-        known = [*_setting_names(), *(f"parties.{name}" for name in PartySettings.model_fields)]
-        close = get_close_matches(key, known, n=1) or get_close_matches(
-            key.rpartition(".")[2], [name.rpartition(".")[2] for name in known], n=1
-        )
+        known = _setting_names(kind)
+        if kind is Scenario:
+            known += [f"parties.{name}" for name in PartySettings.model_fields]
+        last_of = {name: name.rpartition(".")[2] for name in known}
+        misplaced = [name for name in known if last_of[name] == key]
+        close = [
+            *misplaced,
+            *get_close_matches(key, known, n=1),
+            *get_close_matches(key.rpartition(".")[2], last_of.values(), n=1),
+        ]
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"there is no setting {key}{hint}"
     if problem["type"] == "missing":

@@ -274,7 +274,7 @@ def test_lists_are_those_of_the_best_unmet_items(recommender: VerticalFactorizat
     first = table[table["user"] == users[1]]
     again = recommender.recommend(users[1], k=4, items=first["item"].tolist()[::-1])
     pd.testing.assert_frame_equal(again, first.reset_index(drop=True))
-    with pytest.raises(DataError, match="shop: 1 of the 2 users asked for are not in its table"):
+    with pytest.raises(DataError, match="shop: its table lacks 1 of 2 users asked for"):
         recommender.recommend([users[0], "nobody"])
     with pytest.raises(DataError, match="shop: users asked for: an id is text or an integer"):
         recommender.recommend([1.5])

@@ -56,10 +56,10 @@ def test_who_and_what_is_unknown_is_refused_without_naming_it(finished: tuple[Ru
     run, folder = finished
     assert run.label_party.catalogue is not None
     user = str(run.label_party.catalogue.users[0])
-    with pytest.raises(DataError, match="shop: 1 of the 1 users asked for are not") as error:
+    with pytest.raises(DataError, match="shop: its table lacks 1 of 1 user asked for") as error:
         recommend(folder, "nobody@example.org", 5)
     assert "nobody" not in str(error.value)
-    with pytest.raises(DataError, match="shop: 1 of the 2 items asked for are not"):
+    with pytest.raises(DataError, match="shop: its table lacks 1 of 2 items asked for"):
         recommend(folder, user, 5, ["sku-none", str(run.label_party.catalogue.items[0])])
     met = run.datasets["shop"].ids["item"][0]
     with pytest.raises(DataError, match="no item is left to recommend"):
@@ -85,4 +85,4 @@ def test_the_command_prints_the_list(finished: tuple[Run, Path]) -> None:
     assert "title" in result.output
     result = CliRunner().invoke(main, ["recommend", str(folder), "--user", "nobody"])
     assert result.exit_code == 2
-    assert result.stderr.startswith("colonnade: shop: 1 of the 1 users")
+    assert result.stderr.startswith("colonnade: shop: its table lacks 1 of 1 user")

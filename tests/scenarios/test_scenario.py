@@ -57,6 +57,8 @@ def test_changes_by_full_name_by_short_name_and_for_a_party(scenario_file: Path)
     ("change", "message"),
     [
         ("epohs=3", "there is no setting epohs; did you mean epochs?"),
+        ("epochs.x=3", "there is no setting epochs; did you mean training.epochs?"),
+        ("parties=[3]", "parties.number 1: input should be a valid dictionary"),
         (
             "training.lerning_rate=3",
             "there is no setting training.lerning_rate; did you mean training.learning_rate?",
