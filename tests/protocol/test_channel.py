@@ -138,7 +138,7 @@ def test_malformed_messages_are_refused(kind: type[Schedule], fields: list[objec
         decode(kind, msgpack.packb(fields))
 
 
-def exchange(channels: dict[str, Channel], *, replayed: int = 0) -> list[float]:
+def exchange(channels: dict[str, Channel]) -> list[float]:
     async def talk() -> list[float]:
         for values in ([1.0], [2.0]):
             await channels["bank"].send("shop", PartialLogits(np.array(values), np.zeros((1, 0))))

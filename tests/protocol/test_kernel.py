@@ -25,7 +25,6 @@ except ImportError:
 
 PATHS = _kernel.paths()
 LIMB_BITS = {"ifma": 52, "avx2": 27}
-TILE = 4
 
 # R = 2^(limbs * limb bits), in whole tiles of limbs, is exactly 8 n at the limit: 205 and 2077 bits with
 # 52-bit limbs, 105, 213 and 2049 with 27-bit ones. There the lazily reduced digits have least room.
