@@ -6,7 +6,8 @@ import json
 import math
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -187,7 +188,7 @@ def run_scenario(
     keep_in = run_folder.checkpoints(runs / settings.name, resume=resume)
     console = Console()
     console.print(f"[bold]{settings.title or settings.name}[/bold]")
-    with run_bar(console) as (aligning, training):
+    with _resumable(console, keep_in), run_bar(console) as (aligning, training):
         if processes:
             finished = in_processes.run(
                 settings,
@@ -219,6 +220,8 @@ def run_scenario(
 def write_report(runs: tuple[Path, ...], output: Path) -> None:
     """Write the report of a finished RUN or sweep (its folder) into it, or one that compares several runs."""
     if len(runs) > 1:
+        for folder in filter(sweep.is_sweep, runs):
+            raise SettingsError(f"{folder} is a sweep; give it alone, or the folders of runs")
         click.echo(report.compare(runs, output))
     else:
         write = report.write_sweep if sweep.is_sweep(runs[0]) else report.write
@@ -294,6 +297,17 @@ def recommend_items(run: Path, user: str, k: int, items: tuple[str, ...]) -> Non
     console.print(table)
     for name in found.unknown_to:
         console.print(f"{name} does not know this user and contributed nothing.")
+
+
+@contextmanager
+def _resumable(console: Console, keep_in: Path) -> Iterator[None]:
+    """Say, when a person stops a run, how it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if keep_in.exists():
+            console.print("Stopped; the same command with --resume goes on after the last epoch")
+        raise
 
 
 def _publish(console: Console, folder: Path, hooks: Hooks) -> None:

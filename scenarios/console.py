@@ -26,7 +26,7 @@ def new_table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table
     for heading in words:
         made.add_column(heading, overflow="fold")  # parties may differ at the end of their names
     for heading in numbers:
-        made.add_column(heading, justify="right")
+        made.add_column(heading, justify="right", no_wrap=True)  # a number that is cut is another
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,20 +16,13 @@ from protocol.errors import SettingsError
 from protocol.paillier import SECURE_KEY_BITS
 from protocol.settings import Engine
 from scenarios import calibration, report, sweep
-from scenarios.console import new_table
+from scenarios.console import new_table, path_option, set_option
 from scenarios.costs import Prediction, predict
 from scenarios.progress import rounds_bar
 from scenarios.scenario import load
 from scenarios.shapes import Shapes
 
 _UNITS = {"kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
-
-_set_option = click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting."
-)
-_path_option = click.option(
-    "--path", help="Where a ready-made scenario finds the data that it does not bring."
-)
 
 
 @click.command("calibrate")
@@ -84,8 +78,8 @@ def _headings(key_bits: Sequence[int], engines: Sequence[Engine]) -> list[str]:
 @click.option(
     "--link", default="100Mbit", show_default=True, help="The coordinator's line, such as 1Gbit."
 )
-@_set_option
-@_path_option
+@set_option
+@path_option
 def plan(
     scenario: str,
     rows: float | None,
@@ -102,6 +96,8 @@ def plan(
     chosen = load(scenario, settings, data_path=path)
     shapes = Shapes.of(chosen)
     if rows is not None:
+        if not (math.isfinite(rows) and rows >= 10):
+            raise SettingsError(f"--rows {rows:g}: expected a number of rows, 10 or more")
         shapes = shapes.with_rows(int(rows), chosen.training.batch_size)
     predicted = predict(chosen, shapes)
     console = Console()
@@ -211,8 +207,8 @@ def _size(size: float) -> str:
 @click.option("--seed", type=click.IntRange(min=0), help="The seed of splits and initial weights.")
 @click.option("--folder", type=click.Path(path_type=Path), help="By default sweeps/SCENARIO.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end.")
-@_set_option
-@_path_option
+@set_option
+@path_option
 def cost(
     scenario: str,
     vary: tuple[str, ...],
@@ -231,7 +227,9 @@ def cost(
     console = Console()
     with rounds_bar(console, what="cells") as bar:
         task = bar.add_task("calibrating", total=len(cells))
-        sweep.calibrate(cells, folder)
+        sweep.calibrate(
+            cells, folder, lambda doing: bar.update(task, description=f"calibrating: {doing}")
+        )
 
         def advance(done: int, outcome: sweep.Outcome) -> None:
             bar.update(task, completed=done, description=sweep.describe(outcome.levels))
@@ -247,16 +245,19 @@ def cost(
 def _print_sweep(
     console: Console, cells: Sequence[sweep.Cell], outcomes: Sequence[sweep.Outcome]
 ) -> None:
+    repeated = any(one.repeat for one in outcomes)
     shown = [heading for heading in sweep.figures(outcomes[0]) if heading != "predicted"]
     table = new_table(
         "What training costs all parties together; ratio is predicted over measured CPU",
-        list(outcomes[0].levels),
+        [", ".join(outcomes[0].levels), *(["repeat"] if repeated else [])],
         shown,
     )
     for one in outcomes:
         if one.refused is None:
             figures = sweep.figures(one)
-            table.add_row(*one.levels.values(), *(figures[heading] for heading in shown))
+            which = [str(one.repeat + 1)] if repeated else []
+            numbers = (figures[heading] for heading in shown)
+            table.add_row(", ".join(one.levels.values()), *which, *numbers)
     console.print(table)
     for cell, reason in sweep.refusals(outcomes).items():
         console.print(f"[yellow]refused:[/yellow] {cell}: {reason}")

@@ -42,6 +42,8 @@ OWNERS = {  # settings of some sources alone
 
 KINDS = ("numeric", "categorical", "boolean", "multi_valued", "datetime")  # of columns, as declared
 
+_SECRET = frozenset({"url", "arguments"})
+
 IdKindName = Literal["integer", "text"]
 
 S = TypeVar("S", bound=Settings)
@@ -428,5 +430,7 @@ def _explain(problem: dict[str, Any], data: dict[str, Any], kind: type[BaseModel
     if problem["type"] == "missing":
         return f"the setting {key} is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    came = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+    # What may hold a password is not shown.
+    hidden = problem["type"] == "value_error" or not _SECRET.isdisjoint(place)
+    came = "" if hidden else f", got {problem['input']!r}"
     return f"{key + ': ' if key else ''}{message[0].lower()}{message[1:]}{came}"

@@ -19,7 +19,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from itertools import product
 from math import isfinite
@@ -247,7 +247,7 @@ def sweep(
     outcomes = []
     for number, cell in enumerate(cells, 1):
         path = folder / "cells" / f"{cell.name}.json"
-        outcome = _read(path)
+        outcome = _read(path, cell.levels, cell.repeat)
         if outcome is None:
             # A process for each, so that one's memory and tables are not the next one's.
             with ProcessPoolExecutor(1, get_context("spawn")) as apart:
@@ -259,7 +259,10 @@ def sweep(
         progress(number, outcome)
     write_tables(outcomes, folder)
     write_json(folder / "settings.json", cells[0].scenario.model_dump(mode="json"))
-    index = {"cells": [cell.name for cell in cells], "environment": environment.describe()}
+    index = {
+        "cells": [{"name": c.name, "levels": c.levels, "repeat": c.repeat} for c in cells],
+        "environment": environment.describe(),
+    }
     write_json(folder / _INDEX, index)
     return outcomes
 
@@ -297,7 +300,10 @@ def read(folder: Path) -> Sweep:
     scenario = read_settings(folder)
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        found = [_read(folder / "cells" / f"{name}.json") for name in index["cells"]]
+        found = [
+            _read(folder / "cells" / f"{one['name']}.json", one["levels"], one["repeat"])
+            for one in index["cells"]
+        ]
         outcomes = [outcome for outcome in found if outcome is not None]
         if not outcomes or len(outcomes) < len(found):
             raise KeyError("cells")
@@ -308,15 +314,20 @@ def read(folder: Path) -> Sweep:
         ) from None
 
 
-def calibrate(cells: Sequence[Cell], folder: Path) -> None:
-    """Measure anew, under the load of the day, the unit costs of every cell that is still to be run."""
+def calibrate(
+    cells: Sequence[Cell], folder: Path, progress: Callable[[str], object] = lambda doing: None
+) -> None:
+    """Measure anew, under the load of the day, the unit costs of every cell that is still to be run.
+
+    ``progress`` hears what is measured.
+    """
     wanted = defaultdict[Engine, set[int]](set)
     for cell in cells:
         if not (folder / "cells" / f"{cell.name}.json").exists():
             encryption = cell.scenario.encryption
             wanted[encryption.engine].add(encryption.key_bits)
     for number, (engine, bits) in enumerate(wanted.items()):
-        calibration.calibrate(sorted(bits), [engine], everything=number == 0)
+        calibration.calibrate(sorted(bits), [engine], progress, everything=number == 0)
 
 
 def measure(cell: Cell) -> Outcome:
@@ -348,10 +359,13 @@ def measure(cell: Cell) -> Outcome:
     )
 
 
-def _read(path: Path) -> Outcome | None:
-    """Return what a finished cell has left; None if there is nothing, or if it is of another version."""
+def _read(path: Path, levels: Levels, repeat: int) -> Outcome | None:
+    """Return what a finished cell has left; None if there is nothing, or if it is of another version.
+
+    The same training may have been a cell of another design, with other names for what is usual.
+    """
     try:
-        return _OUTCOME.validate_json(path.read_bytes())
+        return replace(_OUTCOME.validate_json(path.read_bytes()), levels=levels, repeat=repeat)
     except (OSError, ValidationError):
         return None
 

@@ -103,7 +103,9 @@ def test_a_run_that_broke_is_taken_up_on_demand(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Channel, "send", send)
-    assert invoke().exit_code != 0
+    stopped = invoke()
+    assert stopped.exit_code != 0
+    assert "with --resume goes on after the last epoch" in stopped.output
     last[0] = -1
     (broken,) = (tmp_path / "runs" / "three").iterdir()
     changed = invoke("--resume", "--set", "l2=0.5")

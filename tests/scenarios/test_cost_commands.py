@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from finished_sweep import swept
 
 from scenarios import calibration, cost_commands, sweep
 from scenarios.cli import main
@@ -39,6 +40,23 @@ def test_a_link_that_is_none_is_one_clear_line(scenario_file: Path, link: str) -
     result = CliRunner().invoke(main, ["plan", str(scenario_file), "--link", link])
     assert result.exit_code == 2
     assert "expected a number of kbit, Mbit or Gbit" in result.stderr
+
+
+@pytest.mark.parametrize("rows", ["nan", "inf", "-5", "0"])
+def test_rows_that_are_none_are_one_clear_line(scenario_file: Path, rows: str) -> None:
+    result = CliRunner().invoke(main, ["plan", str(scenario_file), "--rows", rows])
+    assert result.exit_code == 2
+    assert "expected a number of rows, 10 or more" in result.stderr
+
+
+def test_sweeps_are_not_compared_as_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    swept(folder)
+    written = CliRunner().invoke(main, ["report", str(folder)])
+    assert written.output.strip() == str(folder / "report.html")
+    result = CliRunner().invoke(main, ["report", str(folder), str(folder)])
+    assert result.exit_code == 2
+    assert "is a sweep; give it alone" in result.stderr
 
 
 def test_a_calibration_ends_with_a_table() -> None:

@@ -174,6 +174,15 @@ def test_a_password_belongs_in_the_environment(scenario_file: Path, change: str)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "change", ['url=["postgresql://hunter2@localhost"]', 'arguments=["hunter2"]']
+)
+def test_what_may_hold_a_password_is_not_shown(scenario_file: Path, change: str) -> None:
+    with pytest.raises(SettingsError, match="input should be a valid") as error:
+        load(str(scenario_file), [f"parties.bank.{change}"])
+    assert "hunter2" not in str(error.value)
+
+
 def test_settings_of_a_run_read_the_same_table_again(scenario_file: Path) -> None:
     changes = ["parties.bank.options.colour.max_categories=2", "parties.bank.missing=neutral"]
     scenario = load(str(scenario_file), changes)

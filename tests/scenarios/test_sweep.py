@@ -89,7 +89,7 @@ def test_finished_cells_are_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
     cells = [Cell({"seed": str(n)}, 0, sweep.resolve("cost-study", {"seed": str(n)})) for n in "01"]
     (tmp_path / "cells").mkdir()
     for cell in cells:
-        kept = Outcome(cell.levels, 0, cpu_seconds=2.0, predicted_cpu_seconds=1.0)
+        kept = Outcome({"other": "design"}, 0, cpu_seconds=2.0, predicted_cpu_seconds=1.0)
         path = tmp_path / "cells" / f"{cell.name}.json"
         path.write_bytes(sweep._OUTCOME.dump_json(kept))
 
@@ -101,6 +101,7 @@ def test_finished_cells_are_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
     outcomes = sweep.sweep(cells, tmp_path, lambda done, outcome: heard.append(done))
     assert heard == [1, 2]
     assert [one.ratio for one in outcomes] == [0.5, 0.5]
+    assert [one.levels for one in outcomes] == [cell.levels for cell in cells]
     assert list(pd.read_csv(tmp_path / "cells.csv")["predicted_to_measured"]) == [0.5, 0.5]
 
 
