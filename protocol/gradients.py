@@ -27,22 +27,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.features import FRACTION_BITS, HIGHEST, LOWEST, SQUARE_BITS, FixedPointMatrix
+from protocol import ledger
 from protocol.errors import LayoutError, RemoteProtocolError
 from protocol.messages import Ciphertexts, FloatArray, IntArray, Words
-from protocol.paillier import (
-    EncryptedVector,
-    Encryptor,
-    PublicKey,
-    SlotLayout,
-    concatenate,
-    transposed_product,
-)
+from protocol.packing import SlotLayout
+from protocol.paillier import EncryptedVector, Encryptor, PublicKey
 from protocol.settings import ProtocolSettings
 from protocol.shares import MODULUS, RESIDUAL_BITS
 
 FACTOR_BITS = 12
 SHIFT_BITS = SQUARE_BITS + FACTOR_BITS - FRACTION_BITS
 LARGEST_FACTOR = 8
+MEMORY_BUDGET = 256_000_000
 
 Integers = NDArray[Any]  # of Python integers: sums may exceed 64 bits
 
@@ -170,7 +166,7 @@ class GradientForm:
             for start in range(0, len(slots.values), n_rows)
         ]
         alone = slots.alone.sum_by(groups, n_groups) if self.needs_squares else slots.alone
-        return Slots(concatenate(chunks), alone)
+        return Slots(_concatenate(chunks), alone)
 
     def _plaintexts(
         self, rows: Sequence[Sequence[int]], public_key: PublicKey
@@ -218,9 +214,9 @@ class GradientForm:
                     layout.join([0, *row][first : first + layout.slots]) for row in in_fixed_point
                 ]
                 scaled = sums.take(np.arange(n_scaled)).shifted_less(SHIFT_BITS, squares, exponents)
-                sums = concatenate([scaled, sums.take(np.arange(n_scaled, rows.n_columns))])
+                sums = _concatenate([scaled, sums.take(np.arange(n_scaled, rows.n_columns))])
             packed.append(self.columns(key).pack(sums.take(columns)))
-        return concatenate(packed)
+        return _concatenate(packed)
 
     def separate(self, opened: Sequence[int], public_key: PublicKey, n_columns: int) -> Integers:
         """Take opened plaintexts apart again: (n_columns, 1 + k)."""
@@ -263,6 +259,30 @@ class GradientForm:
         return gradient
 
 
+def transposed_product(
+    matrix: FixedPointMatrix, encrypted: EncryptedVector, memory_budget: int = MEMORY_BUDGET
+) -> EncryptedVector:
+    """Return the encrypted ``X^T m`` in the matrix' raw integers, one ciphertext a column.
+
+    ``matrix`` is (n_rows, n_columns), ``encrypted`` (n_rows,), ``memory_budget`` in bytes bounds the working memory.
+    The results are *not* randomised anew: who can see the inputs could test guesses at a column. Mask them before
+    they leave.
+    """
+    if matrix.n_rows != len(encrypted):
+        raise ValueError("the matrix needs one row for each ciphertext")
+    ring = encrypted.public_key.ring
+    by_column = matrix.indicators.tocsc()
+    starts, rows = (index.astype(np.int64) for index in (by_column.indptr, by_column.indices))
+    products = [encrypted.values[:0]]
+    if matrix.scaled.shape[1]:
+        with ledger.operation("products", matrix.scaled.size):
+            products.append(ring.column_products(encrypted.values, matrix.scaled, memory_budget))
+    if by_column.shape[1]:
+        with ledger.operation("additions", len(rows)):
+            products.append(ring.indicator_products(encrypted.values, starts, rows))
+    return EncryptedVector(encrypted.public_key, np.concatenate(products))
+
+
 def residual_slots(
     residuals: FloatArray, latent_sums: FloatArray, settings: ProtocolSettings
 ) -> IntArray:
@@ -280,3 +300,10 @@ def _fixed_factors(factors: FloatArray) -> Integers:
         )
     integers: Integers = np.rint(factors * 2.0**FACTOR_BITS).astype(np.int64).astype(object)
     return integers
+
+
+def _concatenate(vectors: Sequence[EncryptedVector]) -> EncryptedVector:
+    """Join encrypted vectors, at least one, under one key."""
+    return EncryptedVector(
+        vectors[0].public_key, np.concatenate([vector.values for vector in vectors])
+    )

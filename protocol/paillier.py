@@ -1,4 +1,4 @@
-"""Paillier keys, encrypted vectors, packing and masks. Only this file and ring.py import phe or gmpy2.
+"""Paillier keys, encrypted vectors and masks. Only this file and ring.py import phe or gmpy2.
 
 Notation: public modulus ``n = p q``; a ciphertext of ``m`` is ``(1 + m n) r_n mod n^2`` with
 ``r_n`` an n-th power (Paillier, EUROCRYPT 1999, with generator ``1 + n`` as in phe). Multiplying
@@ -28,7 +28,6 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 from phe.paillier import PaillierPrivateKey, PaillierPublicKey
 
-from parties.features import FixedPointMatrix
 from protocol import ledger
 from protocol.errors import GuardError, LayoutError, RemoteProtocolError, SettingsError
 from protocol.exponentiation import MODULAR_MULTIPLICATIONS
@@ -38,7 +37,6 @@ from protocol.ring import Elements, PheRing, Ring
 from protocol.settings import Engine
 
 SECURE_KEY_BITS = 2048
-MEMORY_BUDGET = 256_000_000
 KEY_HOLDER_TABLE_BYTES = 24_000_000
 _SMALLEST_KEY_BITS = 256
 
@@ -349,93 +347,6 @@ class KeyHolderEncryptor(Encryptor):
             for ring in self._rings
         ]
         return self.public_key.ring.elements(self._squares.join(*halves))
-
-
-def transposed_product(
-    matrix: FixedPointMatrix, encrypted: EncryptedVector, memory_budget: int = MEMORY_BUDGET
-) -> EncryptedVector:
-    """Return the encrypted ``X^T m`` in the matrix' raw integers, one ciphertext a column.
-
-    ``matrix`` is (n_rows, n_columns), ``encrypted`` (n_rows,), ``memory_budget`` in bytes bounds the working memory.
-    The results are *not* randomised anew: who can see the inputs could test guesses at a column. Mask them before
-    they leave.
-    """
-    if matrix.n_rows != len(encrypted):
-        raise ValueError("the matrix needs one row for each ciphertext")
-    ring = encrypted.public_key.ring
-    by_column = matrix.indicators.tocsc()
-    starts, rows = (index.astype(np.int64) for index in (by_column.indptr, by_column.indices))
-    products = [encrypted.values[:0]]
-    if matrix.scaled.shape[1]:
-        with ledger.operation("products", matrix.scaled.size):
-            products.append(ring.column_products(encrypted.values, matrix.scaled, memory_budget))
-    if by_column.shape[1]:
-        with ledger.operation("additions", len(rows)):
-            products.append(ring.indicator_products(encrypted.values, starts, rows))
-    return EncryptedVector(encrypted.public_key, np.concatenate(products))
-
-
-def concatenate(vectors: Sequence[EncryptedVector]) -> EncryptedVector:
-    """Join encrypted vectors, at least one, under one key."""
-    return EncryptedVector(
-        vectors[0].public_key, np.concatenate([vector.values for vector in vectors])
-    )
-
-
-@dataclass(frozen=True)
-class SlotLayout:
-    """How several signed integers stand side by side in one plaintext.
-
-    ``width`` is the bits of a slot, sign included; ``slots`` the number a ciphertext carries.
-    """
-
-    width: int
-    slots: int
-
-    @classmethod
-    def for_bound(cls, largest: int, public_key: PublicKey) -> Self:
-        """Lay out integers of size at most ``largest``; raises LayoutError if not even one fits.
-
-        ``slots * width <= bits - 1`` keeps the packed sum below n / 2 whatever the slots hold.
-        """
-        width = largest.bit_length() + 1
-        slots = (public_key.bits - 1) // width
-        if not slots:
-            raise LayoutError(
-                f"sums of up to {width} bits do not fit a {public_key.bits}-bit key; "
-                "use smaller batches, fewer fractional bits or a larger key"
-            )
-        return cls(width, slots)
-
-    def join(self, integers: Sequence[int]) -> int:
-        """Return one signed plaintext with the given integers in its slots, the first in the lowest."""
-        return sum(integer << (slot * self.width) for slot, integer in enumerate(integers))
-
-    def pack(self, encrypted: EncryptedVector) -> EncryptedVector:
-        """Move ciphertexts into the slots of as few as possible, first entry in the lowest slot."""
-        ring, values = encrypted.public_key.ring, encrypted.values
-        packed = values[:0]
-        with ledger.operation("packings", len(values)):
-            for slot in reversed(range(min(self.slots, len(values)))):
-                lower = values[slot :: self.slots]
-                # The last ciphertext may have fewer slots: it joins once its highest one is reached.
-                shifted = ring.multiply(ring.power(packed, 1 << self.width), lower[: len(packed)])
-                packed = np.concatenate([shifted, lower[len(packed) :]])
-        return EncryptedVector(encrypted.public_key, packed)
-
-    def unpack(self, packed: Sequence[int], number: int) -> list[int]:
-        """Return the ``number`` signed integers that stand in the slots of signed plaintexts."""
-        half, integers = 1 << (self.width - 1), []
-        for position in range(number):
-            plaintext = packed[position // self.slots] >> (self.width * (position % self.slots))
-            # A negative lower slot has borrowed one from this one: its top bit, just below, tells.
-            borrowed = (
-                position % self.slots
-                and (packed[position // self.slots] >> (self.width * (position % self.slots) - 1))
-                & 1
-            )
-            integers.append((plaintext + borrowed + half) % (2 * half) - half)
-        return integers
 
 
 @dataclass(frozen=True, repr=False)

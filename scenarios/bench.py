@@ -32,14 +32,14 @@ from scipy import sparse
 from parties.features import FixedPointMatrix
 from protocol import ledger, native
 from protocol.exponentiation import MODULAR_MULTIPLICATIONS
+from protocol.gradients import transposed_product
+from protocol.packing import SlotLayout
 from protocol.paillier import (
     EncryptedVector,
     Encryptor,
     KeyHolderEncryptor,
     Masks,
     PrivateKey,
-    SlotLayout,
-    transposed_product,
 )
 from scenarios import runner
 from scenarios.console import new_table

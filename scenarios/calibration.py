@@ -26,17 +26,16 @@ from scipy.optimize import nnls
 
 from parties.features import FixedPointMatrix
 from protocol.errors import SettingsError
-from protocol.gradients import SHIFT_BITS
+from protocol.gradients import SHIFT_BITS, transposed_product
 from protocol.ledger import Ledger, charging, peak_memory
 from protocol.native import choose_path
+from protocol.packing import SlotLayout
 from protocol.paillier import (
     EncryptedVector,
     Encryptor,
     KeyHolderEncryptor,
     Masks,
     PrivateKey,
-    SlotLayout,
-    transposed_product,
 )
 from protocol.settings import Engine
 from scenarios import runner

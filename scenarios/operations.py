@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from protocol.exponentiation import comb_cost, comb_shape
-from protocol.paillier import KEY_HOLDER_TABLE_BYTES, PublicKey, SlotLayout
+from protocol.packing import SlotLayout
+from protocol.paillier import KEY_HOLDER_TABLE_BYTES, PublicKey
 from protocol.ring import Ring
 from protocol.settings import Engine
 

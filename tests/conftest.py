@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from protocol.paillier import PrivateKey
+from protocol.paillier import Encryptor, PrivateKey
 from scenarios.scenario import Scenario
 
 Tables = dict[str, pd.DataFrame]
@@ -23,6 +23,11 @@ Tables = dict[str, pd.DataFrame]
 @pytest.fixture(scope="session")
 def insecure_test_key() -> PrivateKey:
     return PrivateKey.generate(512, insecure_key=True)
+
+
+@pytest.fixture(scope="session")
+def encryptor(insecure_test_key: PrivateKey) -> Encryptor:
+    return Encryptor(insecure_test_key.public_key)
 
 
 @pytest.fixture(scope="session")

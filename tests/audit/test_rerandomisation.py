@@ -25,6 +25,7 @@ from scipy import stats
 
 from audit.statistics import SIGNIFICANCE
 from parties.features import FixedPointMatrix
+from protocol.gradients import transposed_product
 from protocol.messages import IntArray
 from protocol.paillier import (
     EncryptedVector,
@@ -32,7 +33,6 @@ from protocol.paillier import (
     KeyHolderEncryptor,
     Masks,
     PrivateKey,
-    transposed_product,
 )
 
 SMALL_PRIMES = (3, 5, 7, 11, 13)  # their product, 15,015, tells entries of 13 bits apart

@@ -4,21 +4,17 @@ from itertools import product
 
 import numpy as np
 import pytest
+from key_holder import opened
 from scipy import sparse
 
 from parties.features import FixedPointMatrix
 from protocol.errors import LayoutError
-from protocol.gradients import GradientForm, residual_slots
+from protocol.gradients import GradientForm, residual_slots, transposed_product
 from protocol.messages import FloatArray, IntArray
 from protocol.paillier import Encryptor, KeyHolderEncryptor, PrivateKey
 from protocol.settings import ProtocolSettings, TrainingSettings
 
 N_ROWS, SAMPLES = 30, 45
-
-
-@pytest.fixture(scope="module")
-def encryptor(insecure_test_key: PrivateKey) -> Encryptor:
-    return Encryptor(insecure_test_key.public_key)
 
 
 def batch(
@@ -62,8 +58,7 @@ def test_the_encrypted_gradient_is_the_plain_one(
     assert len(slots.values) == N_ROWS * form.chunks(key)
     assert len(slots.alone) == (N_ROWS if n_scaled and factors else 0)
     packed = form.combine(rows, slots, V, columns, 10**8)
-    opened = [key.signed(residue) for residue in insecure_test_key.decrypt(packed)]
-    integers = form.separate(opened, key, len(columns))
+    integers = form.separate(opened(insecure_test_key, packed), key, len(columns))
     assert integers.tolist() == form.in_the_clear(rows, sums, V)[columns].tolist()
     gradient = form.to_gradient(integers, rows.fraction_bits[columns], V[columns])
     # Squares are rounded to 2^-9, factors to 2^-13; both stand beside sums over 30 rows.
@@ -100,8 +95,7 @@ def test_declared_bounds_hold_at_the_extremes(
         form = GradientForm(2, 20, 16, N_ROWS, scaled=True, shared=False)
         packed = form.combine(rows, form.encrypt(encryptor, sums), V, np.arange(3), 10**8)
         key = insecure_test_key.public_key
-        opened = [key.signed(residue) for residue in insecure_test_key.decrypt(packed)]
-        integers = form.separate(opened, key, 3)
+        integers = form.separate(opened(insecure_test_key, packed), key, 3)
         assert integers.tolist() == form.in_the_clear(rows, sums, V).tolist()
         assert max(map(abs, integers.ravel().tolist())) <= form.largest
 
@@ -140,8 +134,7 @@ def test_two_shares_make_the_encrypted_residuals(
     for slots, plain in zip(halves, expected, strict=True):
         own = rows.take(np.arange(len(plain)))
         packed = form.combine(own, slots, V, np.arange(own.n_columns), 10**8)
-        opened = [key.signed(residue) for residue in insecure_test_key.decrypt(packed)]
-        integers = form.separate(opened, key, own.n_columns)
+        integers = form.separate(opened(insecure_test_key, packed), key, own.n_columns)
         assert integers.tolist() == form.in_the_clear(own, plain, V).tolist()
         assert not form.exceeded(integers, own.fraction_bits)
 
@@ -162,3 +155,41 @@ def test_a_wrapped_share_exceeds_the_bound(insecure_test_key: PrivateKey) -> Non
         assert int(np.abs(in_clear).max()) <= form.largest
         assert form.slots(key).width > form.largest.bit_length()
         assert len(columns)
+
+
+@pytest.mark.parametrize(("n_rows", "n_scaled", "n_indicators"), [(1, 1, 0), (40, 3, 4), (7, 0, 2)])
+def test_matrix_product_equals_integers(
+    insecure_test_key: PrivateKey,
+    encryptor: Encryptor,
+    n_rows: int,
+    n_scaled: int,
+    n_indicators: int,
+) -> None:
+    draw = np.random.default_rng(n_rows)
+    scaled = draw.integers(-(2**15), 2**15, (n_rows, n_scaled)).astype(np.int16)
+    indicators = draw.integers(0, 2, (n_rows, n_indicators)).astype(np.int8)
+    matrix = FixedPointMatrix(scaled, sparse.csr_array(indicators), 0)
+    integers = draw.integers(-(2**24), 2**24, n_rows)
+    product = transposed_product(matrix, encryptor.encrypt(integers.tolist()))
+    expected = np.concatenate(
+        [scaled.T.astype(int) @ integers, indicators.T.astype(int) @ integers]
+    )
+    assert opened(insecure_test_key, product) == expected.tolist()
+
+
+def test_an_empty_batch_gives_zero_gradients(
+    insecure_test_key: PrivateKey, encryptor: Encryptor
+) -> None:
+    no_rows = sparse.csr_array(np.zeros((0, 1), np.int8))
+    empty = FixedPointMatrix(np.zeros((0, 2), np.int16), no_rows, 0)
+    assert opened(insecure_test_key, transposed_product(empty, encryptor.encrypt([]))) == [0, 0, 0]
+    with pytest.raises(ValueError, match="one row"):
+        transposed_product(empty, encryptor.encrypt([1]))
+
+
+def test_phe_multiplies_by_a_matrix_an_entry_at_a_time(insecure_test_key: PrivateKey) -> None:
+    key = PrivateKey(insecure_test_key.p, insecure_test_key.q, "phe")
+    scaled = np.array([[3, -2, 0], [-32768, 32767, 0]], dtype=np.int16)
+    matrix = FixedPointMatrix(scaled, sparse.csr_array(np.array([[1], [1]], np.int8)), 0)
+    products = transposed_product(matrix, KeyHolderEncryptor(key).encrypt([10, -1]))
+    assert opened(key, products) == [30 + 32768, -20 - 32767, 0, 9]

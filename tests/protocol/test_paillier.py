@@ -3,14 +3,12 @@ from __future__ import annotations
 import secrets
 
 import gmpy2
-import numpy as np
 import phe
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
+from key_holder import opened
 
-from parties.features import FixedPointMatrix
 from protocol.errors import GuardError, LayoutError, RemoteProtocolError, SettingsError
 from protocol.paillier import (
     EncryptedVector,
@@ -19,14 +17,7 @@ from protocol.paillier import (
     Masks,
     PrivateKey,
     PublicKey,
-    SlotLayout,
-    transposed_product,
 )
-
-
-@pytest.fixture(scope="module")
-def encryptor(insecure_test_key: PrivateKey) -> Encryptor:
-    return Encryptor(insecure_test_key.public_key)
 
 
 def test_the_key_holder_encrypts_alike(insecure_test_key: PrivateKey) -> None:
@@ -57,10 +48,6 @@ def test_the_key_holder_hides_by_the_powers_that_others_use(insecure_test_key: P
     hiding = ring.integers(holder._powers(base, exponents))
     assert hiding == ring.integers(others._powers(base, exponents))
     assert hiding[5] == 1
-
-
-def opened(key: PrivateKey, encrypted: EncryptedVector) -> list[int]:
-    return [key.public_key.signed(residue) for residue in key.decrypt(encrypted)]
 
 
 def extremes(key: PrivateKey) -> list[int]:
@@ -182,66 +169,6 @@ def test_unfit_public_keys_are_refused(insecure_test_key: PrivateKey) -> None:
             PublicKey.accept(unfit, insecure_key=True)
 
 
-@pytest.mark.parametrize(("n_rows", "n_scaled", "n_indicators"), [(1, 1, 0), (40, 3, 4), (7, 0, 2)])
-def test_matrix_product_equals_integers(
-    insecure_test_key: PrivateKey,
-    encryptor: Encryptor,
-    n_rows: int,
-    n_scaled: int,
-    n_indicators: int,
-) -> None:
-    draw = np.random.default_rng(n_rows)
-    scaled = draw.integers(-(2**15), 2**15, (n_rows, n_scaled)).astype(np.int16)
-    indicators = draw.integers(0, 2, (n_rows, n_indicators)).astype(np.int8)
-    matrix = FixedPointMatrix(scaled, sparse.csr_array(indicators), 0)
-    integers = draw.integers(-(2**24), 2**24, n_rows)
-    product = transposed_product(matrix, encryptor.encrypt(integers.tolist()))
-    expected = np.concatenate(
-        [scaled.T.astype(int) @ integers, indicators.T.astype(int) @ integers]
-    )
-    assert opened(insecure_test_key, product) == expected.tolist()
-
-
-def test_an_empty_batch_gives_zero_gradients(
-    insecure_test_key: PrivateKey, encryptor: Encryptor
-) -> None:
-    no_rows = sparse.csr_array(np.zeros((0, 1), np.int8))
-    empty = FixedPointMatrix(np.zeros((0, 2), np.int16), no_rows, 0)
-    assert opened(insecure_test_key, transposed_product(empty, encryptor.encrypt([]))) == [0, 0, 0]
-    with pytest.raises(ValueError, match="one row"):
-        transposed_product(empty, encryptor.encrypt([1]))
-
-
-@given(
-    st.integers(1, 200).flatmap(
-        lambda bits: st.tuples(
-            st.just(2**bits - 1),
-            st.lists(
-                st.one_of(
-                    st.sampled_from([0, 2**bits - 1, 1 - 2**bits]),
-                    st.integers(1 - 2**bits, 2**bits - 1),
-                ),
-                max_size=12,
-            ),
-        )
-    )
-)
-@settings(deadline=None, max_examples=60)
-def test_packing_round_trip(
-    insecure_test_key: PrivateKey, encryptor: Encryptor, case: tuple[int, list[int]]
-) -> None:
-    largest, integers = case
-    layout = SlotLayout.for_bound(largest, encryptor.public_key)
-    packed = layout.pack(encryptor.encrypt(integers))
-    assert len(packed) == -(-len(integers) // layout.slots)
-    assert layout.unpack(opened(insecure_test_key, packed), len(integers)) == integers
-
-
-def test_a_slot_wider_than_the_key_is_refused(insecure_test_key: PrivateKey) -> None:
-    with pytest.raises(LayoutError, match="do not fit a 512-bit key"):
-        SlotLayout.for_bound(2**511, insecure_test_key.public_key)
-
-
 def test_masks_hide_and_come_off(insecure_test_key: PrivateKey, encryptor: Encryptor) -> None:
     integers = extremes(insecure_test_key)
     encrypted = encryptor.encrypt(integers)
@@ -281,12 +208,3 @@ def test_the_engines_read_each_other(insecure_test_key: PrivateKey) -> None:
     assert by_phe.decrypt(
         EncryptedVector.from_bytes(by_phe.public_key, ours.to_bytes(), sender="us")
     ) == [integer % n for integer in integers]
-
-
-def test_phe_multiplies_by_a_matrix_an_entry_at_a_time(insecure_test_key: PrivateKey) -> None:
-    key = PrivateKey(insecure_test_key.p, insecure_test_key.q, "phe")
-    scaled = np.array([[3, -2, 0], [-32768, 32767, 0]], dtype=np.int16)
-    matrix = FixedPointMatrix(scaled, sparse.csr_array(np.array([[1], [1]], np.int8)), 0)
-    products = transposed_product(matrix, KeyHolderEncryptor(key).encrypt([10, -1]))
-    signed = [key.public_key.signed(residue) for residue in key.decrypt(products)]
-    assert signed == [30 + 32768, -20 - 32767, 0, 9]
