@@ -14,7 +14,7 @@ from parties.dataset import PartyDataset
 from parties.model import generator
 from parties.splits import split_cold_users, split_global_time, split_per_user_by_time
 from protocol.channel import Roster
-from protocol.errors import AlignmentError, SettingsError
+from protocol.errors import AlignmentError, RemoteProtocolError, SettingsError
 from protocol.messages import FloatArray, IntArray, Words
 from protocol.settings import ProtocolSettings
 
@@ -65,6 +65,12 @@ class Batch:
         sums = np.zeros((len(self.entities[party]), *values.shape[1:]), dtype=np.int64)
         np.add.at(sums, self.entity_of[party][known], values[known])
         return sums
+
+
+def check_positions(positions: IntArray, n_rows: int, *, sender: str) -> None:
+    """Raise RemoteProtocolError unless every position names one of the aligned rows."""
+    if len(positions) and not (int(np.min(positions)) >= 0 and int(np.max(positions)) < n_rows):
+        raise RemoteProtocolError(f"{sender} named a row beyond the {n_rows} aligned ones")
 
 
 @dataclass(frozen=True, eq=False)

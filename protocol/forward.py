@@ -1,4 +1,4 @@
-"""The forward pass on shares: what is contributed, what is dealt, and how two parties compute on it.
+"""The forward pass: what is contributed, what is dealt, and how two parties compute on shares of it.
 
 For the samples of one batch, under ``disclosure = "shared"``:
 
@@ -12,6 +12,8 @@ For the samples of one batch, under ``disclosure = "shared"``:
 
 Logistic models need the second opening alone. The label party and the coordinator run the same code,
 :class:`Evaluator`; the label party *leads*: it adds what both know, and its own columns and labels.
+
+Otherwise there is one step: the feature parties send the label party PartialLogits, u and S themselves.
 """
 
 from __future__ import annotations
@@ -166,6 +168,21 @@ async def offer(channel: Channel, settings: ProtocolSettings, contribution: Cont
     else:
         message = PartialLogits(contribution.logits, contribution.latent_sums)
         await channel.send(channel.roster.label, message)
+
+
+async def collect(channel: Channel, rows: Batch, own: Contribution) -> Contribution:
+    """Label party: add what the feature parties of ``rows`` send, expanded to samples, to its own contribution."""
+    logits, latent_sums = own.logits, own.latent_sums
+    for party, entities in rows.entities.items():
+        theirs = await channel.receive(party, PartialLogits)
+        expected = (len(entities), latent_sums.shape[1])
+        if theirs.latent_sums.shape != expected:
+            raise RemoteProtocolError(
+                f"{party} sent {theirs.latent_sums.shape} latent sums where {expected} were expected"
+            )
+        logits = logits + rows.to_samples(party, theirs.values)
+        latent_sums = latent_sums + rows.to_samples(party, theirs.latent_sums)
+    return Contribution(logits, latent_sums)
 
 
 def deals(channel: Channel, settings: ProtocolSettings) -> bool:

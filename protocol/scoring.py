@@ -20,13 +20,14 @@ from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel, joint_logits
 from protocol import ledger, shares
-from protocol.batches import Batch
+from protocol.batches import Batch, check_positions
 from protocol.channel import Channel
 from protocol.errors import GuardError, RemoteProtocolError
 from protocol.forward import (
     Bounds,
     Contribution,
     Evaluator,
+    collect,
     deal,
     deal_pairs,
     deals,
@@ -38,27 +39,11 @@ from protocol.messages import (
     FloatArray,
     IntArray,
     LogitShare,
-    PartialLogits,
     ScoreRequest,
     ScoreSchedule,
     Words,
 )
 from protocol.settings import ProtocolSettings
-
-
-async def collect(channel: Channel, rows: Batch, own: Contribution) -> Contribution:
-    """Label party: add what the feature parties of ``rows`` send, expanded to samples, to its own contribution."""
-    logits, latent_sums = own.logits, own.latent_sums
-    for party, entities in rows.entities.items():
-        theirs = await channel.receive(party, PartialLogits)
-        expected = (len(entities), latent_sums.shape[1])
-        if theirs.latent_sums.shape != expected:
-            raise RemoteProtocolError(
-                f"{party} sent {theirs.latent_sums.shape} latent sums where {expected} were expected"
-            )
-        logits = logits + rows.to_samples(party, theirs.values)
-        latent_sums = latent_sums + rows.to_samples(party, theirs.latent_sums)
-    return Contribution(logits, latent_sums)
 
 
 async def request_logits(
@@ -136,10 +121,8 @@ async def request_pairs(
     ``item_columns`` (n_columns,) tells which of its own columns describe the item; the others are taken as they were
     when the user occurred first. ``positions[party]`` is each own row's aligned row there.
     """
-    bounds, shared = (
-        Bounds.of(settings, channel.roster.n_data_parties),
-        settings.training.disclosure == "shared",
-    )
+    bounds = Bounds.of(settings, channel.roster.n_data_parties)
+    shared = settings.training.disclosure == "shared"
     numbers = np.array([len(users), len(catalogue.items)])
     ledger.count("logits learned", int(np.prod(numbers)))
     if shared:
@@ -233,9 +216,3 @@ class Scorer:
                 f"{self.channel.name} was asked for {self.scored} joint logits, but scoring.limit = {limit}: over many "
                 "of them the label party can solve for what others contribute. Score fewer rows, or agree on more"
             )
-
-
-def check_positions(positions: IntArray, n_rows: int, *, sender: str) -> None:
-    """Raise RemoteProtocolError unless every position names one of the aligned rows."""
-    if len(positions) and not (int(np.min(positions)) >= 0 and int(np.max(positions)) < n_rows):
-        raise RemoteProtocolError(f"{sender} named a row beyond the {n_rows} aligned ones")

@@ -39,7 +39,7 @@ import numpy as np
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder, FixedPointMatrix
 from parties.model import joint_logits, log_loss, sigmoid
-from protocol.batches import Batch, Samples
+from protocol.batches import Batch, Samples, check_positions
 from protocol.channel import Channel
 from protocol.checkpoints import Checkpoints, Epoch, TrainingState
 from protocol.errors import LocalProtocolError, RemoteProtocolError
@@ -47,6 +47,7 @@ from protocol.forward import (
     Bounds,
     Contribution,
     Evaluator,
+    collect,
     deal,
     deals,
     offer,
@@ -76,7 +77,6 @@ from protocol.messages import (
 )
 from protocol.opening import GradientOpener, open_gradient
 from protocol.paillier import Encryptor, KeyHolderEncryptor, PrivateKey
-from protocol.scoring import check_positions, collect
 from protocol.settings import ProtocolSettings
 from protocol.shares import RESIDUAL_BITS, TRUNCATED_BITS, Series, to_reals
 from protocol.trained import TrainedHalf, TrainedLabelParty, initial_model

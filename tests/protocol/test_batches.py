@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parties.dataset import PartyDataset
-from protocol.batches import Batch, Samples, draw_samples
+from protocol.batches import Batch, Samples, check_positions, draw_samples
 from protocol.channel import Member, Roster
-from protocol.errors import AlignmentError, SettingsError
+from protocol.errors import AlignmentError, RemoteProtocolError, SettingsError
 from protocol.messages import Role
 from protocol.settings import (
     NegativeSettings,
@@ -164,3 +164,11 @@ def test_negatives_join_the_part_of_their_positive_row() -> None:
             == item
         )
         assert samples.dataset.columns["price"][row] == 2.0 * int(item)
+
+
+def test_positions_beyond_the_rows_are_refused() -> None:
+    check_positions(np.array([0, 4]), 5, sender="shop")
+    check_positions(np.array([], dtype=np.int64), 0, sender="shop")
+    for outside in (-1, 5):
+        with pytest.raises(RemoteProtocolError, match="shop named a row beyond the 5 aligned ones"):
+            check_positions(np.array([0, outside]), 5, sender="shop")

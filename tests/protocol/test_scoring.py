@@ -10,7 +10,7 @@ from protocol.errors import GuardError, RemoteProtocolError
 from protocol.forward import Contribution
 from protocol.in_process import InProcessTransport
 from protocol.messages import LogitShare, PartialLogits, ScoreRequest
-from protocol.scoring import SumScores, check_positions, request_pairs
+from protocol.scoring import SumScores, request_pairs
 from scenarios import baselines, runner
 from scenarios.baselines import JOINT, POOLED
 from scenarios.runner import Run
@@ -146,14 +146,6 @@ def test_answers_of_another_shape_are_refused(
     monkeypatch.setattr(PartialLogits, "__init__", with_factors)
     with pytest.raises(RemoteProtocolError, match=r"bank sent \(\d+, 2\) latent sums where"):
         runner.run(load_scenario())
-
-
-def test_positions_beyond_the_rows_are_refused() -> None:
-    check_positions(np.array([0, 4]), 5, sender="shop")
-    check_positions(np.array([], dtype=np.int64), 0, sender="shop")
-    for outside in (-1, 5):
-        with pytest.raises(RemoteProtocolError, match="shop named a row beyond the 5 aligned ones"):
-            check_positions(np.array([0, outside]), 5, sender="shop")
 
 
 def test_lists_refuse_answers_of_another_length(recommender: Run) -> None:
