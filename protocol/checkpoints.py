@@ -1,4 +1,4 @@
-"""What a data party keeps at the end of every epoch, so that a broken training can go on where it broke.
+"""What a data party keeps at the end of every epoch, and how all agree where a broken training goes on.
 
 Each party keeps its own half and nothing of anyone else; the coordinator keeps nothing. A resumed training is a new run
 with new keys and new randomness; only what follows is taken up again:
@@ -6,13 +6,17 @@ with new keys and new randomness; only what follows is taken up again:
     "colonnade checkpoint 1" and a line feed, SHA-256 of what follows, msgpack of one TrainingState
 
 Parties go in lockstep, so two of them are at most one epoch apart: with the last two epochs kept, all have one in
-common.
+common. Before a training
+
+    feature parties -> label    KeptEpochs       after which epochs they have kept their half, and of which training
+    label -> feature parties    TrainingStart    the last epoch that all have kept, or none
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,9 +28,10 @@ import numpy as np
 
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel
+from protocol.channel import Channel
 from protocol.errors import CheckpointError
 from protocol.guards import Guard
-from protocol.messages import FloatArray
+from protocol.messages import FloatArray, KeptEpochs, TrainingStart
 from protocol.settings import ProtocolSettings
 
 _MAGIC = b"colonnade checkpoint 1\n"
@@ -69,6 +74,21 @@ class TrainingState:
     def begin(cls, model: LocalModel) -> TrainingState:
         """Return the state before the first epoch."""
         return cls(model, model.copy())
+
+    def add_epoch(
+        self, training_losses: Sequence[float | None], validation_loss: float, seconds: float
+    ) -> bool:
+        """Label party: enter an epoch, with each round's loss, None where unseen; return whether it is the best."""
+        best = all(validation_loss < other.validation_loss for other in self.history)
+        seen = [loss for loss in training_losses if loss is not None]
+        mean = float(np.mean(seen)) if seen else None
+        self.history.append(Epoch(mean, validation_loss, best, seconds))
+        return best
+
+    @property
+    def since_best(self) -> int:
+        """How many epochs came after the best one."""
+        return [epoch.best for epoch in reversed(self.history)].index(True)
 
     def end_epoch(self, guard: Guard, *, best: bool, proceed: bool) -> None:
         """Note that one more epoch is done."""
@@ -186,6 +206,41 @@ class Checkpoints:
 
     def _paths(self) -> list[Path]:
         return [] if self._folder is None else sorted(self._folder.glob("epoch-??????"))
+
+
+async def lead_start(
+    channel: Channel, checkpoints: Checkpoints, state: TrainingState, guard: Guard, epochs: int
+) -> tuple[TrainingState, int]:
+    """Label party: go on after the last epoch that everyone has kept, or begin with ``state``.
+
+    Returns the state to go on from, and how many epochs of all ``epochs`` are to come.
+    """
+    training, kept = checkpoints.kept()
+    common = set(kept)
+    for party in channel.roster.features:
+        theirs = await channel.receive(party, KeptEpochs)
+        common &= set(theirs.epochs.tolist()) if theirs.training == training else set()
+    if common:
+        state = checkpoints.load(state, max(common), guard)
+    else:
+        state.training = secrets.token_bytes(16)
+    to_come = 0 if state.finished else epochs - state.done
+    for party in channel.roster.features:
+        await channel.send(party, TrainingStart(state.training, state.done, to_come))
+    return state, to_come
+
+
+async def follow_start(
+    channel: Channel, checkpoints: Checkpoints, state: TrainingState, guard: Guard
+) -> tuple[TrainingState, int]:
+    """Feature party: go on where the label party says, or begin with ``state``; returns what the label party does."""
+    training, kept = checkpoints.kept()
+    await channel.send(channel.roster.label, KeptEpochs(training, np.array(kept, dtype=np.int64)))
+    start = await channel.receive(channel.roster.label, TrainingStart)
+    state.training = start.training
+    if start.done:
+        state = checkpoints.load(state, start.done, guard)
+    return state, start.epochs
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -27,7 +27,6 @@ for bit.
 
 from __future__ import annotations
 
-import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -41,7 +40,7 @@ from parties.features import FeatureEncoder, FixedPointMatrix
 from parties.model import joint_logits, log_loss, sigmoid
 from protocol.batches import Batch, Samples, check_positions
 from protocol.channel import Channel
-from protocol.checkpoints import Checkpoints, Epoch, TrainingState
+from protocol.checkpoints import Checkpoints, TrainingState, follow_start, lead_start
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.forward import (
     Bounds,
@@ -67,15 +66,13 @@ from protocol.messages import (
     EpochEnd,
     FloatArray,
     IntArray,
-    KeptEpochs,
     PlainResiduals,
     PublicKeyAnnouncement,
     RoundCheck,
     RoundEnd,
     Schedule,
-    TrainingStart,
 )
-from protocol.opening import GradientOpener, open_gradient
+from protocol.opening import Gradient, GradientOpener, open_gradient
 from protocol.paillier import Encryptor, KeyHolderEncryptor, PrivateKey
 from protocol.settings import ProtocolSettings
 from protocol.shares import RESIDUAL_BITS, TRUNCATED_BITS, Series, to_reals
@@ -115,27 +112,21 @@ async def train_label_party(
     opener = await GradientOpener.set_up(channel, settings)  # step 1
     for party in channel.roster.features:  # step 2
         await channel.send(party, _batch_plan([*split.batches, split.validation], party))
-    state = await _take_up(channel, checkpoints, state, guard)
-    to_come = 0 if state.finished else training.epochs - state.done
-    for party in channel.roster.features:
-        await channel.send(party, TrainingStart(state.training, state.done, to_come))
+    state, to_come = await lead_start(channel, checkpoints, state, guard, training.epochs)
     await channel.send(channel.roster.coordinator, Schedule(len(batches), to_come))
     kind = _SharedRounds if training.disclosure == "shared" else _OpenRounds
-    rounds = kind(channel, settings, samples, labels, matrix, state, guard, opener)
+    rounds = kind(channel, settings, samples, labels, matrix, batches, state, guard, opener)
     await rounds.agree()
     for epoch in range(state.done, state.done + to_come):
         started, losses = time.perf_counter(), list[float | None]()
-        for number, batch in enumerate(split.batches):
+        for number in range(len(batches)):
             with channel.ledger.during_round():
-                losses.append(await rounds.play(number, batch))  # steps 3 to 7
+                losses.append(await rounds.play(number))  # steps 3 to 7
             progress(epoch * len(batches) + number + 1, training.epochs * len(batches))
 
         loss = await rounds.validate()  # step 8
-        best = all(loss < other.validation_loss for other in state.history)
-        seen, seconds = [one for one in losses if one is not None], time.perf_counter() - started
-        state.history.append(Epoch(float(np.mean(seen)) if seen else None, loss, best, seconds))
-        since_best = [one.best for one in reversed(state.history)].index(True)
-        proceed = since_best < training.patience and epoch + 1 < training.epochs
+        best = state.add_epoch(losses, loss, time.perf_counter() - started)
+        proceed = state.since_best < training.patience and epoch + 1 < training.epochs
         for party in [channel.roster.coordinator, *channel.roster.features]:  # step 9
             await channel.send(party, EpochEnd(best, proceed))
         state.end_epoch(guard, best=best, proceed=proceed)
@@ -145,30 +136,25 @@ async def train_label_party(
     return TrainedLabelParty(state, encoder, matrix, guard, samples)
 
 
-async def _take_up(
-    channel: Channel, checkpoints: Checkpoints, state: TrainingState, guard: Guard
-) -> TrainingState:
-    """Label party, step 2: return its half as of the last epoch that everyone has kept, or begin a training."""
-    training, kept = checkpoints.kept()
-    common = set(kept)
-    for party in channel.roster.features:
-        theirs = await channel.receive(party, KeptEpochs)
-        common &= set(theirs.epochs.tolist()) if theirs.training == training else set()
-    if common:
-        return checkpoints.load(state, max(common), guard)
-    state.training = secrets.token_bytes(16)
-    return state
+def _batch_plan(batches: Sequence[Batch], party: str) -> BatchPlan:
+    entities = [batch.entities[party] for batch in batches]
+    return BatchPlan(
+        np.concatenate(entities),
+        np.array([len(rows) for rows in entities]),
+        np.array([len(batch) for batch in batches]),
+    )
 
 
 @dataclass
 class _LabelRounds(ABC):
-    """The label party's side of the rounds."""
+    """The label party's side of the rounds; ``batches`` are its own rows, one matrix a batch."""
 
     channel: Channel
     settings: ProtocolSettings
     samples: Samples
     labels: FloatArray
     matrix: FixedPointMatrix
+    batches: list[FixedPointMatrix]
     state: TrainingState
     guard: Guard
     opener: GradientOpener
@@ -178,16 +164,19 @@ class _LabelRounds(ABC):
         """Play the rest of step 2."""
 
     @abstractmethod
-    async def play(self, number: int, batch: Batch) -> float | None:
-        """Play steps 3 to 7 and return the mean log loss, if this party sees it."""
+    async def play(self, number: int) -> float | None:
+        """Play steps 3 to 7 for one batch and return the mean log loss, if this party sees it."""
 
     @abstractmethod
     async def validate(self) -> float:
         """Play step 8 and return the loss on the validation rows."""
 
-    def _contribution(self, batch: Batch) -> Contribution:
-        bounds = Bounds.of(self.settings, self.channel.roster.n_data_parties)
-        return bounds.contribution(self.state.model, self.matrix.take(batch.samples))
+    @property
+    def _bounds(self) -> Bounds:
+        return Bounds.of(self.settings, self.channel.roster.n_data_parties)
+
+    def _contribution(self, rows: FixedPointMatrix) -> Contribution:
+        return self._bounds.contribution(self.state.model, rows)
 
     def _form(self, batch: Batch, *, scaled: bool = True) -> GradientForm:
         parties = self.channel.roster.n_data_parties
@@ -202,27 +191,25 @@ class _SharedRounds(_LabelRounds):
         assert self.opener.public_key is not None, "only disclosure 'none' does without encryption"
         self.encryptor = Encryptor(self.opener.public_key)
         self.evaluator = Evaluator(self.channel, self.settings)
-        self.series = Series.fit(Bounds.of(self.settings, self.channel.roster.n_data_parties).joint)
+        self.series = Series.fit(self._bounds.joint)
 
     async def agree(self) -> None:
         split = self.samples.split
         await send_series(self.channel, self.settings, self.series)
         await send_positions(self.channel, [*split.batches, split.validation])
 
-    async def play(self, number: int, batch: Batch) -> None:
-        coordinator, form = self.channel.roster.coordinator, self._form(batch)
-        rows, labels = self.matrix.take(batch.samples), self.labels[batch.samples]
-        own = self._contribution(batch).to_words()
+    async def play(self, number: int) -> None:
+        batch, rows = self.samples.split.batches[number], self.batches[number]
+        form, columns = self._form(batch), self.guard.columns[number]
+        coordinator, model = self.channel.roster.coordinator, self.state.model
+        own, labels = self._contribution(rows).to_words(), self.labels[batch.samples]
         for _ in range(_MOST_REPEATS):
             sums = own + await self.evaluator.gather(batch)  # step 3
             share = await self.evaluator.residual_slots(self.series, sums, labels)
             theirs = await self.channel.receive(coordinator, EncryptedShares)  # step 4
             slots = form.complete(self.opener.accept(form, theirs, len(batch), coordinator), share)
             await self._pass_on(batch, form, slots)
-            columns = self.guard.columns[number]
-            gradient = await self.opener.open(
-                form, rows, slots, self.state.model, columns
-            )  # steps 5, 6
+            gradient = await self.opener.open(form, rows, slots, model, columns)  # steps 5, 6
             if not await self._repeat(exceeded=gradient.exceeded):  # step 7
                 break
         else:
@@ -231,8 +218,8 @@ class _SharedRounds(_LabelRounds):
                 "shares than agreed"
             )
         total = to_reals(share[:, 0].sum(keepdims=True) + theirs.total, RESIDUAL_BITS)
-        self.state.model.step(gradient.mean(), total.item() / len(batch))
-        self.guard.count(number, self.matrix.n_columns)
+        model.step(gradient.mean(), total.item() / len(batch))
+        self.guard.count(number, rows.n_columns)
 
     async def _pass_on(self, batch: Batch, form: GradientForm, slots: Slots) -> None:
         """Step 4: sums by entity to each feature party.
@@ -256,12 +243,12 @@ class _SharedRounds(_LabelRounds):
         return repeat
 
     async def validate(self) -> float:
-        rows = self.samples.split.validation
-        sums = self._contribution(rows).to_words() + await self.evaluator.gather(rows)
-        labels = self.labels[rows.samples]
+        batch = self.samples.split.validation
+        own = self._contribution(self.matrix.take(batch.samples)).to_words()
+        sums, labels = own + await self.evaluator.gather(batch), self.labels[batch.samples]
         share = await self.evaluator.squared_residuals(self.series, sums, labels)
         theirs = (await self.channel.receive(self.channel.roster.coordinator, BrierShare)).total
-        return to_reals(share + theirs, 2 * TRUNCATED_BITS).item() / len(rows)
+        return to_reals(share + theirs, 2 * TRUNCATED_BITS).item() / len(batch)
 
 
 @dataclass
@@ -278,9 +265,10 @@ class _OpenRounds(_LabelRounds):
             for party in self.channel.roster.features
         }
 
-    async def play(self, number: int, batch: Batch) -> float:
-        rows, labels = self.matrix.take(batch.samples), self.labels[batch.samples]
-        joint = await collect(self.channel, batch, self._contribution(batch))  # step 3
+    async def play(self, number: int) -> float:
+        batch, rows = self.samples.split.batches[number], self.batches[number]
+        labels, form, model = self.labels[batch.samples], self._form(batch), self.state.model
+        joint = await collect(self.channel, batch, self._contribution(rows))  # step 3
         logits = joint_logits(joint.logits, joint.latent_sums)
         residuals = residual_slots(sigmoid(logits) - labels, joint.latent_sums, self.settings)
         for party in batch.entities:  # step 4
@@ -290,17 +278,17 @@ class _OpenRounds(_LabelRounds):
             else:
                 slots = self._form(batch, scaled=self.scaled[party]).encrypt(self.encryptor, sums)
                 await self.channel.send(party, EncryptedResiduals(*slots.to_wire()))
-        form = self._form(batch)
-        integers = form.in_the_clear(rows, residuals, self.state.model.factors)
+        integers = form.in_the_clear(rows, residuals, model.factors)
         total = float(residuals[:, 0].sum()) / 2.0**self.settings.encryption.residual_bits
-        gradient = form.to_gradient(integers, rows.fraction_bits, self.state.model.factors)
-        self.state.model.step(gradient, total / len(batch))
+        gradient = form.to_gradient(integers, rows.fraction_bits, model.factors)
+        model.step(gradient, total / len(batch))
         return log_loss(logits, labels)
 
     async def validate(self) -> float:
-        rows = self.samples.split.validation
-        joint = await collect(self.channel, rows, self._contribution(rows))
-        return log_loss(joint_logits(joint.logits, joint.latent_sums), self.labels[rows.samples])
+        batch = self.samples.split.validation
+        own = self._contribution(self.matrix.take(batch.samples))
+        joint = await collect(self.channel, batch, own)
+        return log_loss(joint_logits(joint.logits, joint.latent_sums), self.labels[batch.samples])
 
 
 async def train_feature_party(
@@ -329,13 +317,8 @@ async def train_feature_party(
         guard.admit(rows)
     checkpoints = Checkpoints(keep_in)
     checkpoints.describe(settings, batches)
-    name, epochs = checkpoints.kept()
-    await channel.send(label, KeptEpochs(name, np.array(epochs, dtype=np.int64)))
-    start = await channel.receive(label, TrainingStart)
     state = TrainingState.begin(initial_model(settings, channel.name, encoder, bias=False))
-    state.training = start.training
-    if start.done:
-        state = checkpoints.load(state, start.done, guard)
+    state, to_come = await follow_start(channel, checkpoints, state, guard)
     scaled = shared or matrix.scaled.shape[1] > 0
     if not shared:
         await channel.send(label, ColumnScale(scaled))
@@ -343,22 +326,18 @@ async def train_feature_party(
 
     model, bounds = state.model, Bounds.of(settings, channel.roster.n_data_parties)
     *n_samples, n_validation = plan.samples.tolist()
-    for _ in range(start.epochs):
+    for _ in range(to_come):
         for number, rows in enumerate(batches):
             with channel.ledger.during_round():
-                contribution = bounds.contribution(model, rows)
+                contribution, columns = bounds.contribution(model, rows), guard.columns[number]
                 form = GradientForm.of(settings, n_samples[number], bounds.parties, scaled=scaled)
                 repeat = True
                 while repeat:
                     await offer(channel, settings, contribution)  # step 3
                     if series is not None:
                         await deal(channel, n_samples[number], training.n_factors, series)
-                    columns = guard.columns[number]
                     gradient = await opener.receive(form, rows, model, columns)  # steps 4, 5, 6
-                    repeat = False
-                    if shared:
-                        await channel.send(label, RoundCheck(gradient.exceeded))  # step 7
-                        repeat = (await channel.receive(label, RoundEnd)).repeat
+                    repeat = shared and await _check_round(channel, gradient)  # step 7
                 model.step(gradient.mean())
                 guard.count(number, matrix.n_columns)
 
@@ -373,26 +352,33 @@ async def train_feature_party(
     return TrainedHalf(state, encoder, matrix, guard)
 
 
+async def _check_round(channel: Channel, gradient: Gradient) -> bool:
+    """Feature party, step 7: say whether a share has wrapped; return whether the round is repeated."""
+    await channel.send(channel.roster.label, RoundCheck(gradient.exceeded))
+    return (await channel.receive(channel.roster.label, RoundEnd)).repeat
+
+
 async def coordinate_training(
     channel: Channel, settings: ProtocolSettings, private_key: PrivateKey | None
 ) -> None:
-    """Hold the key: decrypt what is masked, compute on shares, and learn nothing else."""
-    roster, training = channel.roster, settings.training
+    """Hold the key, None under disclosure ``none``: decrypt what is masked, compute on shares, learn nothing else."""
+    roster = channel.roster
     if private_key is not None:  # step 1
         for party in [roster.label, *roster.features]:
             await channel.send(party, PublicKeyAnnouncement(private_key.public_key.to_bytes()))
     schedule = await channel.receive(roster.label, Schedule)  # step 2
-    if training.disclosure == "shared" and private_key is not None:
-        return await _coordinate_shares(channel, settings, private_key, schedule.epochs)
+    if settings.training.disclosure == "shared":
+        assert private_key is not None, "only disclosure 'none' does without encryption"
+        await _coordinate_shares(channel, settings, private_key, schedule.epochs)
+        return
     for _ in range(schedule.epochs):
         for _ in range(schedule.rounds):
             with channel.ledger.during_round():
-                for party in roster.features:
-                    if private_key is not None:
+                if private_key is not None:
+                    for party in roster.features:
                         await open_gradient(channel, private_key, party)  # steps 5, 6
         if not (await channel.receive(roster.label, EpochEnd)).proceed:  # step 9
             break
-    return None
 
 
 async def _coordinate_shares(
@@ -422,12 +408,3 @@ async def _coordinate_shares(
         await channel.send(label, BrierShare(share))
         if not (await channel.receive(label, EpochEnd)).proceed:  # step 9
             break
-
-
-def _batch_plan(batches: Sequence[Batch], party: str) -> BatchPlan:
-    entities = [batch.entities[party] for batch in batches]
-    return BatchPlan(
-        np.concatenate(entities),
-        np.array([len(rows) for rows in entities]),
-        np.array([len(batch) for batch in batches]),
-    )
