@@ -14,12 +14,9 @@ import numpy as np
 
 from protocol import ledger
 from protocol.errors import SettingsError
-from protocol.exponentiation import (
-    MODULAR_MULTIPLICATIONS,
-    comb_cost,
-    comb_shape,
-)
-from protocol.ring import Elements, IntArray, Matrix, PureRing, Ring
+from protocol.exponentiation import MODULAR_MULTIPLICATIONS, comb_cost, comb_shape
+from protocol.messages import IntArray
+from protocol.ring import Elements, Matrix, PureRing, Ring, from_little_endian
 
 try:
     from protocol import _kernel
@@ -102,10 +99,7 @@ class NativeRing(Ring):
         width = -(-self.root.bit_length() // 8)
         data = bytearray(len(elements) * width)
         self._kernel.high(_whole(elements), width, data)
-        return [
-            int.from_bytes(data[start : start + width], "little")
-            for start in range(0, len(data), width)
-        ]
+        return from_little_endian(data, width)
 
     def _power(self, elements: Elements, exponent: int) -> Elements:
         powers = self._new(len(elements))

@@ -58,12 +58,8 @@ class SlotLayout:
         """Return the ``number`` signed integers that stand in the slots of signed plaintexts."""
         half, integers = 1 << (self.width - 1), []
         for position in range(number):
-            plaintext = packed[position // self.slots] >> (self.width * (position % self.slots))
-            # A negative lower slot has borrowed one from this one: its top bit, just below, tells.
-            borrowed = (
-                position % self.slots
-                and (packed[position // self.slots] >> (self.width * (position % self.slots) - 1))
-                & 1
-            )
-            integers.append((plaintext + borrowed + half) % (2 * half) - half)
+            index, slot = divmod(position, self.slots)
+            # To the nearest integer, as a negative lower slot has borrowed one from this one.
+            rounded = ((packed[index] << 1 >> self.width * slot) + 1) >> 1
+            integers.append((rounded + half) % (2 * half) - half)
         return integers

@@ -25,13 +25,12 @@ from typing import Self
 import gmpy2
 import numpy as np
 from gmpy2 import mpz
-from numpy.typing import NDArray
 from phe.paillier import PaillierPrivateKey, PaillierPublicKey
 
 from protocol import ledger
 from protocol.errors import GuardError, LayoutError, RemoteProtocolError, SettingsError
 from protocol.exponentiation import MODULAR_MULTIPLICATIONS
-from protocol.messages import Ciphertexts
+from protocol.messages import Ciphertexts, IntArray
 from protocol.native import open_ring
 from protocol.ring import Elements, PheRing, Ring
 from protocol.settings import Engine
@@ -208,7 +207,7 @@ class EncryptedVector:
             values = ring.multiply(self.values, ring.elements(factors))
         return EncryptedVector(self.public_key, values)
 
-    def sum_by(self, groups: NDArray[np.int64], n_groups: int) -> EncryptedVector:
+    def sum_by(self, groups: IntArray, n_groups: int) -> EncryptedVector:
         """Add up the entries of each group, -1 being none: (n_groups,); without randomising anew."""
         order = np.argsort(groups, kind="stable")
         starts = np.searchsorted(groups[order], np.arange(n_groups + 1))
@@ -229,7 +228,7 @@ class EncryptedVector:
             shifted = ring.power(self.values, 1 << shift)
             return EncryptedVector(key, ring.multiply(shifted, ring.elements(subtracted)))
 
-    def take(self, entries: NDArray[np.int64]) -> EncryptedVector:
+    def take(self, entries: IntArray) -> EncryptedVector:
         """Return the ciphertexts at the given entries."""
         return EncryptedVector(self.public_key, self.values[entries])
 
@@ -258,18 +257,14 @@ class EncryptedVector:
             raise RemoteProtocolError(
                 f"{sender} sent {len(data)} bytes where ciphertexts of {width} bytes were expected"
             )
+        unfit = RemoteProtocolError(f"{sender} sent a number that is not a ciphertext of this key")
         with ledger.operation("checks", len(data) // width):
             try:
                 values = public_key.ring.read(data, width)
             except ValueError:
-                values = None
-            fits = (
-                values is not None and gmpy2.gcd(public_key.ring.product(values), public_key.n) == 1
-            )
-        if values is None or not fits:
-            raise RemoteProtocolError(
-                f"{sender} sent a number that is not a ciphertext of this key"
-            )
+                raise unfit from None
+            if gmpy2.gcd(public_key.ring.product(values), public_key.n) != 1:
+                raise unfit
         return cls(public_key, values)
 
 

@@ -34,9 +34,9 @@ from protocol.exponentiation import (
     comb_shape,
     product_cost,
 )
+from protocol.messages import IntArray
 
 Elements = NDArray[Any]
-IntArray = NDArray[np.int64]
 Matrix = NDArray[np.int16]
 
 
@@ -95,11 +95,7 @@ class Ring(ABC):
 
     def integers(self, elements: Elements) -> list[int]:
         """Return the elements as integers below the modulus."""
-        data = self.write(elements, self.width)
-        return [
-            int.from_bytes(data[start : start + self.width], "little")
-            for start in range(0, len(data), self.width)
-        ]
+        return from_little_endian(self.write(elements, self.width), self.width)
 
     def product(self, elements: Elements) -> int:
         """Return the product of all elements."""
@@ -305,6 +301,14 @@ class PheRing(PureRing):
         squarings = np.ceil(np.log2(np.abs(matrix.astype(np.float64)) + 1)).sum()
         ledger.count(MODULAR_MULTIPLICATIONS, int(bits + squarings))
         return _objects(products)
+
+
+def from_little_endian(data: bytes | bytearray, width: int) -> list[int]:
+    """Return the integers that stand one after another in ``width`` bytes each."""
+    return [
+        int.from_bytes(data[start : start + width], "little")
+        for start in range(0, len(data), width)
+    ]
 
 
 def block_rows(n_columns: int, memory_budget: int) -> int:
