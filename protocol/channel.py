@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Protocol, TypeVar, get_type_hints
 
 import msgpack
@@ -232,7 +233,7 @@ class Channel:
 
 def encode(message: Message) -> bytes:
     """Write a message's fields in order; the same message gives the same bytes."""
-    hints = _field_types(type(message))
+    hints = _field_types(type(message).__name__)
     packed: bytes = msgpack.packb(
         [_WRITERS[hint](getattr(message, name)) for name, hint in hints.items()]
     )
@@ -241,7 +242,7 @@ def encode(message: Message) -> bytes:
 
 def decode(kind: type[M], body: bytes) -> M:
     """Read a message back; raises RemoteProtocolError for anything but the declared fields and types."""
-    hints = _field_types(kind)
+    hints = _field_types(kind.__name__)
     values = unpack(body)
     if not isinstance(values, list) or len(values) != len(hints):
         raise _malformed(kind.__name__)
@@ -273,9 +274,10 @@ def ciphertexts(message: Message) -> int:
     return sum(len(value) for value in values if isinstance(value, Ciphertexts))
 
 
-def _field_types(kind: type[Message]) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+@cache  # to look them up takes longer than all else that writes a small message
+def _field_types(kind: str) -> dict[str, Any]:
+    hints = get_type_hints(MESSAGES[kind])
+    return {field.name: hints[field.name] for field in fields(MESSAGES[kind])}
 
 
 def _array_writer(dtype: str) -> Callable[[Any], list[object]]:
