@@ -253,7 +253,7 @@ class Evaluator:
                 (await self.channel.receive(party, ContributionSeed)).seed, party
             ).words(*shape)
         values = (await self.channel.receive(party, ContributionShare)).values
-        _check_shape(values, shape, party)
+        check_shape(values, shape, party)
         return values
 
     async def dealt(self, n_samples: int, series: Series | None) -> Dealt:
@@ -264,7 +264,7 @@ class Evaluator:
         else:
             message = await self.channel.receive(self._dealer, DealtShare)
             seed, dependent = message.seed, message.dependent
-            _check_shape(dependent, (n_samples, 2 + self.factors + waves), self._dealer)
+            check_shape(dependent, (n_samples, 2 + self.factors + waves), self._dealer)
         stream = self._stream(seed, self._dealer)
         return Dealt.expand(stream, n_samples, self.factors, waves, dependent)
 
@@ -273,7 +273,7 @@ class Evaluator:
             seed = (await self.channel.receive(self._dealer, DealtSeed)).seed
             return self._stream(seed, self._dealer).words(n_users, n_items)
         dependent = (await self.channel.receive(self._dealer, DealtShare)).dependent
-        _check_shape(dependent, (n_users, n_items), self._dealer)
+        check_shape(dependent, (n_users, n_items), self._dealer)
         return dependent
 
     def _stream(self, seed: bytes, sender: str) -> Stream:
@@ -285,7 +285,7 @@ class Evaluator:
         other = roster.coordinator if self.leads else roster.label
         await self.channel.send(other, Opening(share))
         theirs = (await self.channel.receive(other, Opening)).values
-        _check_shape(theirs, share.shape, other)
+        check_shape(theirs, share.shape, other)
         return share + theirs
 
     async def doubled_logits(self, sums: Words) -> Words:
@@ -358,6 +358,7 @@ class Evaluator:
         )
 
 
-def _check_shape(words: Words, shape: tuple[int, ...], sender: str) -> None:
+def check_shape(words: Words, shape: tuple[int, ...], sender: str, what: str = "shares") -> None:
+    """Raise RemoteProtocolError unless what came has the shape expected."""
     if words.shape != shape:
-        raise RemoteProtocolError(f"{sender} sent shares {words.shape} where {shape} were expected")
+        raise RemoteProtocolError(f"{sender} sent {what} {words.shape} where {shape} were expected")

@@ -22,11 +22,12 @@ from parties.model import LocalModel, joint_logits
 from protocol import ledger, shares
 from protocol.batches import Batch, check_positions
 from protocol.channel import Channel
-from protocol.errors import GuardError, RemoteProtocolError
+from protocol.errors import GuardError
 from protocol.forward import (
     Bounds,
     Contribution,
     Evaluator,
+    check_shape,
     collect,
     deal,
     deal_pairs,
@@ -154,10 +155,7 @@ async def _open_logits(channel: Channel, share: Words) -> FloatArray:
     """Label party: add the coordinator's share of twice the logits."""
     coordinator = channel.roster.coordinator
     theirs = (await channel.receive(coordinator, LogitShare)).values
-    if theirs.shape != share.shape:
-        raise RemoteProtocolError(
-            f"{coordinator} sent logits {theirs.shape} where {share.shape} were expected"
-        )
+    check_shape(theirs, share.shape, coordinator, "logits")
     return shares.to_reals(share + theirs, shares.LOGIT_BITS + 1)
 
 
