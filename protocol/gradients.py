@@ -107,8 +107,9 @@ class GradientForm:
     def exceeded(self, integers: Integers, fraction_bits: IntArray) -> bool:
         """Tell whether one of a gradient's integers (n_columns, 1 + k) is larger than residuals can have made it."""
         residuals = self.samples << self.residual_bits
-        sizes = [self._largest_of(residuals, scaled=bool(bits)) for bits in fraction_bits]
-        return bool(np.any(np.abs(integers) > np.array(sizes, dtype=object)[:, None]))
+        sizes = [self._largest_of(residuals, scaled=scaled) for scaled in (False, True)]
+        of_columns = np.array(sizes, dtype=object)[(fraction_bits != 0).astype(np.int64)]
+        return bool(np.any(np.abs(integers) > of_columns[:, None]))
 
     def slots(self, public_key: PublicKey) -> SlotLayout:
         """Return the layout of one entity's, and one column's, slots; several ciphertexts where they do not fit."""

@@ -3,7 +3,7 @@
     step 1  coordinator -> data parties     PublicKeyAnnouncement
     step 2  label -> feature parties        BatchPlan           the same batches in every epoch
             feature parties -> label        KeptEpochs          of a training that broke
-            label -> feature parties        TrainingStart       where it is taken up
+            label -> feature parties        TrainingStart       where it is taken up (protocol/checkpoints.py)
             label -> coordinator            Schedule
             label -> coordinator            SamplePositions     which contribution a sample refers to
     each round, for one batch:
