@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parties.model import LocalModel, Optimizer
 from protocol.channel import Channel
+from protocol.checkpoints import TrainingState
 from protocol.errors import CheckpointError
 from protocol.messages import DealtSeed, EpochEnd, Message
 from scenarios import runner
@@ -188,3 +190,13 @@ def test_a_full_disk_leaves_the_older_checkpoints(
     for party in filter(Path.is_dir, tmp_path.iterdir()):
         assert [path.name for path in party.iterdir()] == ["epoch-000001"]
     assert outcome(runner.run(scenario, keep_in=tmp_path)) == outcome(undisturbed)
+
+
+def test_the_history_tells_which_epoch_is_best_and_how_long_ago() -> None:
+    model = LocalModel(np.zeros((1, 1)), None, np.zeros((1, 1)), Optimizer("sgd", 1.0))
+    state, best = TrainingState.begin(model), []
+    for losses, loss in (([0.9, 0.7], 0.8), ([None, None], 0.6), ([0.5], 0.6), ([0.4], 0.7)):
+        best.append(state.add_epoch(losses, loss, 1.0))
+    assert best == [True, True, False, False]
+    assert [epoch.training_loss for epoch in state.history] == [0.8, None, 0.5, 0.4]
+    assert state.since_best == 2

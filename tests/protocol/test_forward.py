@@ -21,6 +21,7 @@ from protocol.forward import (
     Bounds,
     Contribution,
     Evaluator,
+    check_shape,
     contribute,
     deal,
     deal_pairs,
@@ -267,3 +268,12 @@ def test_positions_of_other_batches_are_refused(scenario: Scenario) -> None:
         )
     with pytest.raises(RemoteProtocolError, match="the row of each sample"):
         SamplePositions("bank", np.array([0, 5]), np.array([2]), np.array([5]))
+
+
+def test_numbers_of_another_shape_are_named() -> None:
+    words = np.zeros((3, 1), dtype=np.uint64)
+    check_shape(words, (3, 1), "coordinator", "logits")
+    with pytest.raises(
+        RemoteProtocolError, match=r"sent logits \(3, 1\) where \(3,\) were expected"
+    ):
+        check_shape(words, (3,), "coordinator", "logits")
