@@ -184,7 +184,8 @@ class Channel:
                 f"but sent {_describe(header)}"
             )
         roles = {self.roster.members[name].role for name in (sender, self.name)}
-        if Role.COORDINATOR not in roles:
+        sealed = Role.COORDINATOR not in roles
+        if sealed:
             try:
                 body = self._cipher(sender, self.name).decrypt(_nonce(sequence), body, header)
             except InvalidTag:
@@ -192,6 +193,9 @@ class Channel:
                     f"a sealed {kind.__name__} from {sender} was altered on its way"
                 ) from None
         message = decode(kind, body)
+        self.ledger.record_received(
+            sender, kind.__name__, len(envelope), sealed=sealed, discloses=kind.discloses
+        )
         if self.view is not None:
             self.view.append((sender, message))
         return message

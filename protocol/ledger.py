@@ -59,7 +59,25 @@ class RoundRecord:
 
     phase: str
     number: int
-    amounts: Mapping[str, float]
+    amounts: dict[str, float]
+
+
+@dataclass
+class Receipts:
+    """All messages of one kind that came from one sender in one phase; ``size`` in bytes of them together.
+
+    ``time`` is when the first one came, in nanoseconds of a monotonic clock.
+    """
+
+    time: int
+    phase: str
+    sender: str
+    receiver: str
+    kind: str
+    sealed: bool
+    discloses: str
+    messages: int = 0
+    size: int = 0
 
 
 @dataclass
@@ -81,6 +99,7 @@ class Ledger:
     )
     peak_memory: dict[str, int] = field(default_factory=dict)
     sent: list[MessageRecord] = field(default_factory=list)
+    received: dict[tuple[str, str, str], Receipts] = field(default_factory=dict)
     rounds: list[RoundRecord] = field(default_factory=list)
     round: int | None = None
     _helpers_cpu: float = field(default=0.0, repr=False)
@@ -111,6 +130,18 @@ class Ledger:
         self.add("messages sent", 1)
         self.add("bytes sent", record.size)
         self.add("ciphertexts sent", record.ciphertexts)
+
+    def record_received(
+        self, sender: str, kind: str, size: int, *, sealed: bool, discloses: str
+    ) -> None:
+        """Enter one incoming message, which is another party's to pay for: folded, for its sender has the whole."""
+        key = self.phase, sender, kind
+        if key not in self.received:
+            self.received[key] = Receipts(
+                time.monotonic_ns(), self.phase, sender, self.party, kind, sealed, discloses
+            )
+        self.received[key].messages += 1
+        self.received[key].size += size
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
@@ -200,6 +231,12 @@ class Ledger:
             for quantity, number in sorted(record.amounts.items())
             if number
         ]
+
+    def enter_round_row(self, phase: str, number: int, quantity: str, amount: float) -> None:
+        """Enter what :meth:`round_rows` has given, in its order."""
+        if number == len(self.rounds):
+            self.rounds.append(RoundRecord(phase, number, {}))
+        self.rounds[number].amounts[quantity] = amount
 
     def link_rows(self) -> list[tuple[str, str, str, int, int, int]]:
         """Return (sender, receiver, phase, messages, bytes, ciphertexts) for everyone that was sent something."""

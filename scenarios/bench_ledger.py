@@ -40,6 +40,9 @@ def entries(ledger: Ledger) -> dict[str, Callable[[], object]]:
     return {
         "add": partial(ledger.add, "quantity 1", 1),
         "record_sent": partial(ledger.record_sent, record),
+        "record_received": partial(
+            ledger.record_received, "other", "Message", 100, sealed=True, discloses=""
+        ),
         "clock": partial(ledger.clock, running=True),
         "operation": partial(around, "operation", "quantity 1", 1),
         "during": partial(around, "during", "scoring"),

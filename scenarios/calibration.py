@@ -83,17 +83,28 @@ class _Entry:
     rest: Coefficients
     base_memory: int
 
+    def unit_costs(self, key_bits: int, engine: Engine) -> UnitCosts | None:
+        """Return the unit costs under such keys; None where they have not been measured."""
+        operations = self.operations.get(f"{engine} {key_bits}")
+        return None if operations is None else UnitCosts(operations, self.rest, self.base_memory)
+
 
 _CACHE = TypeAdapter(dict[str, _Entry])
 
 
+def known_unit_costs(key_bits: int, engine: Engine = "colonnade") -> UnitCosts | None:
+    """Return this machine's unit costs from the cache; None where they have not been measured."""
+    entry = _read().get(machine())
+    return None if entry is None else entry.unit_costs(key_bits, engine)
+
+
 def unit_costs(key_bits: int, engine: Engine = "colonnade") -> UnitCosts:
     """Return this machine's unit costs, from the cache or, the first time, measured in seconds."""
-    entry = _read().get(machine())
-    name = f"{engine} {key_bits}"
-    if entry is None or name not in entry.operations:
-        entry = calibrate([key_bits], [engine], everything=entry is None)
-    return UnitCosts(entry.operations[name], entry.rest, entry.base_memory)
+    known = known_unit_costs(key_bits, engine)
+    if known is None:
+        known = calibrate([key_bits], [engine], everything=False).unit_costs(key_bits, engine)
+        assert known is not None, "it has just been measured"
+    return known
 
 
 def calibrate(
@@ -103,7 +114,7 @@ def calibrate(
     *,
     everything: bool = True,
 ) -> _Entry:
-    """Measure this machine anew and keep it; without ``everything`` the operations alone."""
+    """Measure this machine anew and keep it; without ``everything`` the operations alone, if the rest is known."""
     cache = _read()
     known = cache.get(machine())
     measured = dict(known.operations) if known is not None else {}

@@ -18,6 +18,7 @@ from protocol.errors import ColonnadeError, SettingsError
 from scenarios import (
     align,
     baselines,
+    costs,
     deploy,
     environment,
     movielens,
@@ -200,7 +201,7 @@ def run_scenario(
         else:
             finished = runner.run(settings, training, aligning=aligning, keep_in=keep_in)
     comparison = baselines.compare(finished)
-    folder = run_folder.write(finished, comparison, runs)
+    folder = run_folder.write(finished, comparison, runs, _foretold(console, finished))
     shutil.rmtree(keep_in, ignore_errors=True)
     _print_result(console, finished, comparison, folder)
     _publish(console, folder, hooks)
@@ -310,14 +311,27 @@ def _resumable(console: Console, keep_in: Path) -> Iterator[None]:
         raise
 
 
+def _foretold(console: Console, run: runner.Run) -> costs.Prediction | None:
+    with _going_on_without(console, "prediction"):
+        return costs.predict_run(run)
+    return None
+
+
 def _publish(console: Console, folder: Path, hooks: Hooks) -> None:
-    """Write the report and log elsewhere; the run is kept already, so what fails here is a warning."""
+    """Write the report and log elsewhere; the run is kept already."""
     for what, publish in (("report", report.write), ("log", hooks.log)):
-        try:
+        with _going_on_without(console, what):
             publish(folder)
-        except Exception as error:  # noqa: BLE001 - no failure here is worth a finished run
-            console.print(f"[yellow]warning:[/yellow] no {what}: ", end="")
-            console.print(str(error) or type(error).__name__, markup=False)
+
+
+@contextmanager
+def _going_on_without(console: Console, what: str) -> Iterator[None]:
+    """Make a warning of what fails inside: none of it is worth a finished run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as above
+        console.print(f"[yellow]warning:[/yellow] no {what}: ", end="")
+        console.print(str(error) or type(error).__name__, markup=False)
 
 
 def _print_result(

@@ -12,9 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scenarios.calibration import UnitCosts, unit_costs
+from protocol.messages import EpochEnd
+from scenarios.calibration import UnitCosts, known_unit_costs, unit_costs
 from scenarios.counting import Conversation, Memory
-from scenarios.scenario import Scenario
+from scenarios.runner import Run
+from scenarios.scenario import COORDINATOR, Scenario
 from scenarios.shapes import Shapes
 
 REST = "everything else"
@@ -103,3 +105,22 @@ def predict(scenario: Scenario, shapes: Shapes, units: UnitCosts | None = None) 
         conversation.memory(),
         units.base_memory,
     )
+
+
+def predict_run(run: Run) -> Prediction | None:
+    """Predict what the training of a finished run was to cost, in the epochs that it had and from the shapes it met.
+
+    None where this machine's unit costs under such keys are not known yet, for measuring them takes up to a minute.
+    """
+    encryption = run.scenario.encryption
+    units = known_unit_costs(encryption.key_bits, encryption.engine)
+    # The history of a training that was taken up has epochs that other runs paid for.
+    epochs = sum(
+        record.kind == EpochEnd.__name__ and record.receiver == COORDINATOR
+        for record in run.ledgers[run.scenario.label_party.name].sent
+    )
+    if units is None or not epochs:
+        return None
+    training = run.scenario.training.model_copy(update={"epochs": epochs})
+    scenario = run.scenario.model_copy(update={"training": training})
+    return predict(scenario, Shapes.of_run(run), units)

@@ -242,6 +242,7 @@ def _gather(
         views={name: [] for name in names},
         seconds=seconds,
         peak_memory=sum(metrics[name]["peak_memory_bytes"] for name in names),
+        apart=True,
     )
 
 
@@ -302,6 +303,11 @@ def _read_ledger(party: str, folder: Path) -> Ledger:
     with (folder / "costs.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             ledger.enter_row(row["phase"], row["quantity"], float(row["number"]))
+    with (folder / "rounds.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            ledger.enter_round_row(
+                row["phase"], int(row["round"]), row["quantity"], float(row["number"])
+            )
     lines = (folder / "transcript.jsonl").read_text(encoding="utf-8").splitlines()
     ledger.sent += [MessageRecord(**json.loads(line)) for line in lines]
     return ledger

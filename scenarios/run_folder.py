@@ -34,17 +34,24 @@ from protocol.ledger import Ledger
 from protocol.trained import TrainedHalf
 from scenarios import environment
 from scenarios.baselines import Comparison
+from scenarios.costs import Prediction
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
 
-PHASES = ("setup", "alignment", "training", "scoring")
+TRAINING = "training"
+PHASES = ("setup", "alignment", TRAINING, "scoring")
 _CHECKPOINTS = ".checkpoints"
 
 
-def write(run: Run, comparison: Comparison, runs: Path) -> Path:
-    """Write the folder of a finished run and return it; raises SettingsError if it cannot be written."""
+def write(
+    run: Run, comparison: Comparison, runs: Path, predicted: Prediction | None = None
+) -> Path:
+    """Write the folder of a finished run and return it; raises SettingsError if it cannot be written.
+
+    ``predicted`` is what its training was to cost, where that is known.
+    """
     return write_whole(
-        runs / run.scenario.name, lambda folder: _write_files(run, comparison, folder)
+        runs / run.scenario.name, lambda folder: _write_files(run, comparison, predicted, folder)
     )
 
 
@@ -91,9 +98,12 @@ def check_writable(runs: Path) -> None:
         raise SettingsError(f"the folder {runs} cannot be written; choose another")
 
 
-def _write_files(run: Run, comparison: Comparison, folder: Path) -> None:
+def _write_files(
+    run: Run, comparison: Comparison, predicted: Prediction | None, folder: Path
+) -> None:
+    foretold = None if predicted is None else prediction(run, predicted)
     write_json(folder / "settings.json", run.scenario.model_dump(mode="json"))
-    write_json(folder / "metrics.json", metrics(run, comparison))
+    write_json(folder / "metrics.json", {**metrics(run, comparison), "prediction": foretold})
     write_ledgers(folder, list(run.ledgers.values()))
     for name, half in run.halves.items():
         write_half(folder / "parties" / name, half)
@@ -166,8 +176,30 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
         "seconds": run.seconds,
         "seconds_per_epoch": run.seconds_per_epoch,
         "peak_memory_bytes": run.peak_memory,
+        "own_processes": run.apart,
         "warnings": run.warnings,
         "environment": environment.describe(),
+    }
+
+
+def prediction(run: Run, predicted: Prediction) -> dict[str, Any]:
+    """Return what training was predicted to cost beside what it did cost, as plain JSON values."""
+    ledgers = run.ledgers.values()
+    spent = {ledger.party: ledger.cpu_seconds[TRAINING] for ledger in ledgers}
+    sent = sum(ledger.counts[TRAINING, "bytes sent"] for ledger in ledgers)
+    memory = sum(predicted.peak_memory.values()) if run.apart else predicted.peak_memory_together
+
+    def beside(expected: float, measured: float) -> dict[str, float]:
+        return {"predicted": expected, "measured": measured}
+
+    return {
+        "epochs": predicted.epochs,
+        "cpu_seconds": beside(predicted.total_cpu_seconds, sum(spent.values())),
+        "bytes_sent": beside(predicted.total_size, sent),
+        "peak_memory_bytes": beside(memory, run.peak_memory),
+        "cpu_seconds_by_party": {
+            party: beside(predicted.of_party(party), seconds) for party, seconds in spent.items()
+        },
     }
 
 

@@ -70,8 +70,9 @@ class LabelPartyResult:
 class Run:
     """A finished run as the person who simulated all parties sees it. ``seconds`` is wall-clock time.
 
-    ``peak_memory`` is the whole process' in bytes, since it started. ``views`` holds what each party received and
-    could open, sender first, if that was asked for.
+    ``peak_memory`` is the whole process' in bytes, since it started; where each party had a process of its own
+    (``apart``) that of all of these together. ``views`` holds what each party received and could open, sender first,
+    if that was asked for.
     """
 
     scenario: Scenario
@@ -83,6 +84,7 @@ class Run:
     views: Mapping[str, list[tuple[str, Message]]]
     seconds: float
     peak_memory: int
+    apart: bool = False
 
     @property
     def halves(self) -> dict[str, TrainedHalf]:

@@ -14,11 +14,11 @@ import numpy as np
 from parties.columns import ColumnKind
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder, FixedPointMatrix
-from protocol.batches import Batch, Samples, draw_samples
+from protocol.batches import Batch, Samples, Split, draw_samples
 from protocol.guards import openable
 from protocol.in_process import InProcessTransport
 from protocol.messages import IntArray
-from scenarios.runner import connect, load_datasets
+from scenarios.runner import Run, connect, load_datasets
 from scenarios.scenario import Scenario
 
 
@@ -92,11 +92,26 @@ class Shapes:
         """Read all tables and work out what a run would; raises what reading and splitting raise."""
         datasets = load_datasets(scenario)
         samples = rehearse(scenario, datasets)
-        split = samples.split
         matrices = {
             party.name: training_matrix(party.name, scenario, datasets, samples)
             for party in scenario.parties
         }
+        return cls._of(scenario, datasets, samples.split, matrices)
+
+    @classmethod
+    def of_run(cls, run: Run) -> Self:
+        """Return the shapes of a finished run, from the matrices that it has made already."""
+        matrices = {name: half.matrix for name, half in run.halves.items()}
+        return cls._of(run.scenario, run.datasets, run.label_party.trained.split, matrices)
+
+    @classmethod
+    def _of(
+        cls,
+        scenario: Scenario,
+        datasets: Mapping[str, PartyDataset],
+        split: Split,
+        matrices: Mapping[str, FixedPointMatrix],
+    ) -> Self:
         return cls(
             {
                 name: PartyShape(
