@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import coroutine
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 Result = TypeVar("Result")
 
@@ -51,6 +51,7 @@ class MessageRecord:
     discloses: str
     ciphertexts: int = 0
     round: int | None = None
+    messages: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from scenarios import (
 )
 from scenarios import processes as in_processes
 from scenarios.check import check
-from scenarios.console import new_table, path_option, set_option, shared_words
+from scenarios.console import going_on_without, new_table, path_option, set_option, shared_words
 from scenarios.cost_commands import COMMANDS, plan
 from scenarios.evaluation import Ranking
 from scenarios.hooks import Hooks
@@ -312,7 +312,7 @@ def _resumable(console: Console, keep_in: Path) -> Iterator[None]:
 
 
 def _foretold(console: Console, run: runner.Run) -> costs.Prediction | None:
-    with _going_on_without(console, "prediction"):
+    with going_on_without("prediction", console):
         return costs.predict_run(run)
     return None
 
@@ -320,18 +320,8 @@ def _foretold(console: Console, run: runner.Run) -> costs.Prediction | None:
 def _publish(console: Console, folder: Path, hooks: Hooks) -> None:
     """Write the report and log elsewhere; the run is kept already."""
     for what, publish in (("report", report.write), ("log", hooks.log)):
-        with _going_on_without(console, what):
+        with going_on_without(what, console):
             publish(folder)
-
-
-@contextmanager
-def _going_on_without(console: Console, what: str) -> Iterator[None]:
-    """Make a warning of what fails inside: none of it is worth a finished run."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - as above
-        console.print(f"[yellow]warning:[/yellow] no {what}: ", end="")
-        console.print(str(error) or type(error).__name__, markup=False)
 
 
 def _print_result(

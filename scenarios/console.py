@@ -1,11 +1,13 @@
-"""What commands have in common: options, tables, words."""
+"""What commands have in common: options, tables, words, warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import click
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 set_option = click.option(
@@ -33,3 +35,13 @@ def new_table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table
 def shared_words(shared: Mapping[str, int]) -> str:
     """Say how many entities of each type were found to be shared, such as '541 shared users'."""
     return ", ".join(f"{count:,} shared {what}" for what, count in shared.items())
+
+
+@contextmanager
+def going_on_without(what: str, console: Console) -> Iterator[None]:
+    """Make a warning of whatever fails inside: for what is not worth a finished run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as said
+        console.print(f"[yellow]warning:[/yellow] no {what}: ", end="")
+        console.print(str(error) or type(error).__name__, markup=False)

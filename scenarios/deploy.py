@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from protocol.identity import Identity, PublicIdentity, RosterEntry, RosterFile, write_new
+from scenarios import report
+from scenarios.console import going_on_without
 from scenarios.organisation import Organisation
 from scenarios.scenario import validated
 
@@ -104,7 +107,7 @@ _resume = click.option(
 def coordinator(config: Path, resume: bool) -> None:
     """Play the coordinator of one run as the file CONFIG says."""
     _log_to_stderr()
-    Organisation.read(config, resume=resume).coordinate(_say)
+    _report(Organisation.read(config, resume=resume).coordinate(_say))
 
 
 @click.command("party")
@@ -120,10 +123,15 @@ def party(config: Path, resume: bool) -> None:
             last[0] = time.monotonic()
             _say(f"training: round {done} of at most {total}")
 
-    Organisation.read(config, resume=resume).take_part(_say, progress)
+    _report(Organisation.read(config, resume=resume).take_part(_say, progress))
 
 
 COMMANDS = (keygen, roster, coordinator, party)
+
+
+def _report(results: Path) -> None:
+    with going_on_without("report", Console()):
+        report.write(results)
 
 
 def _say(line: str) -> None:

@@ -7,8 +7,10 @@ its results go.
 results/<run>/          the run's id, the same at every organisation
     settings.json       the settings all agreed on
     model.json          a data party's own weights and preprocessing
-    metrics.json        the label party's scores and course of training; what was opened to a feature party
-    costs.csv, transcript.jsonl    what this party spent and sent
+    metrics.json        who was who; the label party's scores and course of training; what was opened to a data party
+    costs.csv           what this party spent; rounds.csv and links.csv the same by round and by link
+    transcript.jsonl    every message it sent, received.jsonl what kinds of messages it received; never contents
+    report.html, plots/ all that for people, made from these files alone (scenarios/report)
 results/<configuration>.checkpoints/    a data party's half after the last epochs, until everyone has finished
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -36,7 +38,7 @@ from protocol.relay import CoordinatorTransport
 from protocol.settings import Positive, ProtocolSettings, Settings
 from protocol.trained import TrainedHalf
 from protocol.training import Progress
-from scenarios import run_folder, runner
+from scenarios import environment, run_folder, runner
 from scenarios.evaluation import Score
 from scenarios.scenario import PartySettings, read_toml, validated
 
@@ -124,8 +126,8 @@ class Organisation:
         """The digest of what everyone must have in common."""
         return self.roster.agreement(self.agreement, resume=self.resume)
 
-    def coordinate(self, say: Say) -> None:
-        """Play the coordinator from beginning to end."""
+    def coordinate(self, say: Say) -> Path:
+        """Play the coordinator from beginning to end; return the folder of its results."""
         if self.role != "coordinator":
             raise SettingsError(
                 f"{self.identity.name} is a {self.role} party in the roster; start it with 'colonnade party'"
@@ -142,18 +144,18 @@ class Organisation:
 
         async def play(channel: Channel, folder: Path) -> None:
             shared = await runner.coordinator(channel, self.agreement)
-            run_folder.write_json(
-                folder / "metrics.json",
-                {"shared": dict(shared), "peak_memory_bytes": peak_memory()},
-            )
+            self._write_metrics(folder, channel, {"shared": dict(shared)})
 
         say(
             f"{self.identity.name}: listening at {self.configuration.listen or self.roster.address}"
         )
-        self._run(transport, play, say)
+        return self._run(transport, play, say)
 
-    def take_part(self, say: Say, progress: Progress) -> None:
-        """Play a data party from beginning to end; raises DataError or GuardError before anything is sent."""
+    def take_part(self, say: Say, progress: Progress) -> Path:
+        """Play a data party from beginning to end; return the folder of its results.
+
+        Raises DataError or GuardError before anything is sent.
+        """
         if self.role == "coordinator":
             raise SettingsError(
                 f"{self.identity.name} is the coordinator in the roster; start it with 'colonnade coordinator'"
@@ -169,15 +171,15 @@ class Organisation:
                 channel, self.agreement, dataset, progress, keep_in=self.checkpoints
             )
             run_folder.write_half(folder, result.trained)
-            run_folder.write_json(folder / "metrics.json", label_metrics(result))
+            self._write_metrics(folder, channel, label_metrics(result, dataset))
 
         async def follow(channel: Channel, folder: Path) -> None:
             trained = await runner.feature_party(channel, self.agreement, dataset, self.checkpoints)
             run_folder.write_half(folder, trained)
-            run_folder.write_json(folder / "metrics.json", half_metrics(trained))
+            self._write_metrics(folder, channel, half_metrics(trained, dataset))
 
         say(f"{self.identity.name}: dialling {self.roster.address}")
-        self._run(transport, lead if self.role == "label" else follow, say)
+        return self._run(transport, lead if self.role == "label" else follow, say)
 
     def table(self) -> PartyDataset:
         """Read the own table; raises SettingsError or DataError."""
@@ -191,11 +193,24 @@ class Organisation:
         party = validated(PartySettings, {**agreed, **data}, "[data]")
         return party.dataset(self.folder / self.configuration.data_folder)
 
-    def _run(self, transport: NetworkTransport, play: Play, say: Say) -> None:
-        with parallel_config(n_jobs=self.agreement.encryption.n_jobs):
-            asyncio.run(self._connected(transport, play, say))
+    def _write_metrics(self, folder: Path, channel: Channel, own: Mapping[str, Any]) -> None:
+        members = channel.roster.members.values()
+        run_folder.write_json(
+            folder / "metrics.json",
+            {
+                "party": channel.name,
+                "roles": {member.name: member.role for member in members},
+                **own,
+                "peak_memory_bytes": peak_memory(),
+                "environment": environment.describe(),
+            },
+        )
 
-    async def _connected(self, transport: NetworkTransport, play: Play, say: Say) -> None:
+    def _run(self, transport: NetworkTransport, play: Play, say: Say) -> Path:
+        with parallel_config(n_jobs=self.agreement.encryption.n_jobs):
+            return asyncio.run(self._connected(transport, play, say))
+
+    async def _connected(self, transport: NetworkTransport, play: Play, say: Say) -> Path:
         """Connect, play, and keep the results before the others are told that this party has ended.
 
         Checkpoints stay until everyone has ended; those of an earlier training go once all agree to begin a new one.
@@ -218,16 +233,18 @@ class Organisation:
                     await metered(play(channel, folder), ledger)
                     run_folder.write_json(folder / "settings.json", self.agreement.model_dump())
                     run_folder.write_ledgers(folder, [ledger])
+                    run_folder.write_lines(folder / "received.jsonl", ledger.received.values())
                 say(f"{name}: done, results in {results}")
         except PartyUnavailableError as error:
             raise PartyUnavailableError(f"{error}; {RESUME}") if connected else error from None
         self._forget()
+        return results
 
     def _forget(self) -> None:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
-def label_metrics(result: runner.LabelPartyResult) -> dict[str, Any]:
+def label_metrics(result: runner.LabelPartyResult, dataset: PartyDataset) -> dict[str, Any]:
     """Return what the label party can say of a run: scores of its own test rows, the course of training."""
     trained = result.trained
     test = trained.split.test.samples
@@ -238,17 +255,18 @@ def label_metrics(result: runner.LabelPartyResult) -> dict[str, Any]:
     return {
         "test": run_folder.finite(asdict(score)),
         "history": [asdict(epoch) for epoch in trained.history],
+        "rows": run_folder.rows_in_use(trained.split),
         "rounds_repeated": trained.repeated,
-        **half_metrics(trained),
+        **half_metrics(trained, dataset),
     }
 
 
-def half_metrics(half: TrainedHalf) -> dict[str, Any]:
-    """Return what any data party can say of a run: what was opened to it."""
+def half_metrics(half: TrainedHalf, dataset: PartyDataset) -> dict[str, Any]:
+    """Return what any data party can say of a run: its table, and what was opened to it."""
     return {
+        "table": run_folder.table_size(dataset, half),
         "entries_opened": half.guard.opened,
         "entries_withheld": half.guard.withheld,
         "cells_clipped": half.matrix.clipped,
         "warnings": half.guard.warnings,
-        "peak_memory_bytes": peak_memory(),
     }

@@ -27,10 +27,12 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder
 from parties.model import LocalModel, Optimizer
+from protocol.batches import Split
 from protocol.errors import SettingsError
-from protocol.ledger import Ledger
+from protocol.ledger import Ledger, MessageRecord, Receipts
 from protocol.trained import TrainedHalf
 from scenarios import environment
 from scenarios.baselines import Comparison
@@ -126,8 +128,13 @@ def write_ledgers(folder: Path, ledgers: Sequence[Ledger]) -> None:
     sent = sorted(
         (record for ledger in ledgers for record in ledger.sent), key=lambda record: record.time
     )
-    with (folder / "transcript.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(record)) + "\n" for record in sent)
+    write_lines(folder / "transcript.jsonl", sent)
+
+
+def write_lines(path: Path, records: Iterable[MessageRecord | Receipts]) -> None:
+    """Write what was sent or received, a line of JSON each."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(record)) + "\n" for record in records)
 
 
 def write_csv(path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -147,20 +154,9 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
         "curves": {name: asdict(curves) for name, curves in comparison.curves.items()},
         "weight_distance_to_pooled": comparison.weight_distance,
         "history": [asdict(epoch) for epoch in run.label_party.trained.history],
-        "rows": {
-            "shared": dict(run.shared),
-            "training": len(split.training_samples),
-            "batches": len(split.batches),
-            "validation": len(split.validation),
-            "test": len(split.test),
-        },
+        "rows": {"shared": dict(run.shared), **rows_in_use(split)},
         "tables": {
-            name: {
-                "rows": dataset.n_rows,
-                "columns": len(dataset.columns.columns),
-                "encoded_columns": len(run.halves[name].encoder.column_names),
-            }
-            for name, dataset in run.datasets.items()
+            name: table_size(dataset, run.halves[name]) for name, dataset in run.datasets.items()
         },
         "opened_gradients": {
             name: {
@@ -179,6 +175,25 @@ def metrics(run: Run, comparison: Comparison) -> dict[str, Any]:
         "own_processes": run.apart,
         "warnings": run.warnings,
         "environment": environment.describe(),
+    }
+
+
+def rows_in_use(split: Split) -> dict[str, int]:
+    """Return how many of the label party's rows were used for what, and in how many batches."""
+    return {
+        "training": len(split.training_samples),
+        "batches": len(split.batches),
+        "validation": len(split.validation),
+        "test": len(split.test),
+    }
+
+
+def table_size(dataset: PartyDataset, half: TrainedHalf) -> dict[str, int]:
+    """Return how large a party's table is, as it came and as it was trained on."""
+    return {
+        "rows": dataset.n_rows,
+        "columns": len(dataset.columns.columns),
+        "encoded_columns": len(half.encoder.column_names),
     }
 
 

@@ -5,10 +5,11 @@ any time. Pages have no script and load nothing: style, plots and numbers are in
 so to the browser. Plots are SVG from our own templates rather than a plotting library's: their text stays text, they
 follow the reader's light or dark theme, and writing them takes milliseconds. Beside a page they stand as SVG and PNG.
 
-record.py         a run folder, read back
+record.py         a run folder, or one party's of a run on the network, read back
 conversation.py   the transcript, folded into who sends what to whom
 plots.py          curves and bars
-page.py           a run's page
+charts.py         what is drawn of a run
+page.py           a run's page, or one party's
 comparison.py     the page of several runs
 sweep_page.py     a sweep's page
 """

@@ -9,7 +9,8 @@ from pathlib import Path
 from protocol.errors import SettingsError
 from scenarios.baselines import JOINT
 from scenarios.report import numbers
-from scenarios.report.page import RANKINGS, SCORES, phase_bars, shown
+from scenarios.report.charts import phase_bars
+from scenarios.report.page import RANKINGS, SCORES, shown
 from scenarios.report.plots import LOOKS, Axis, Chart, Curve, Drawing
 from scenarios.report.record import Record
 from scenarios.report.rendering import save, save_drawing, template

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from protocol.ledger import MessageRecord
+from protocol.ledger import MessageRecord, Receipts
 from protocol.messages import (
     BatchPlan,
     BrierShare,
@@ -43,7 +43,10 @@ STAGES = ("Setup", "Alignment", "Before training", "Each round", "Each epoch", "
 
 @dataclass
 class Step:
-    """All messages of a kind from ``sender`` to ``receiver`` in a stage; ``size`` is of all together, in bytes."""
+    """All messages of a kind from ``sender`` to ``receiver`` in a stage; ``size`` is of all together, in bytes.
+
+    ``began`` is the time of the first one, in nanoseconds of a monotonic clock.
+    """
 
     stage: str
     sender: str
@@ -53,6 +56,7 @@ class Step:
     discloses: str
     count: int = 0
     size: int = 0
+    began: int = 0
 
     @property
     def mean_size(self) -> float:
@@ -71,17 +75,17 @@ class Lesson:
     size: int = 0
 
 
-def steps(transcript: Sequence[MessageRecord]) -> list[Step]:
-    """Return the steps of a transcript, stage by stage."""
+def steps(transcript: Sequence[MessageRecord], received: Sequence[Receipts] = ()) -> list[Step]:
+    """Return the steps of a transcript, and of what its only sender ``received``, stage by stage."""
     found: dict[tuple[str, str, str, str], Step] = {}
-    for record in transcript:
-        stage = _stage(record)
-        key = (stage, record.sender, record.receiver, record.kind)
+    everything: list[MessageRecord | Receipts] = [*transcript, *received]
+    for one in everything:
+        key = (_stage(one.phase, one.kind), one.sender, one.receiver, one.kind)
         if key not in found:
-            found[key] = Step(*key, record.sealed, record.discloses)
-        found[key].count += 1
-        found[key].size += record.size
-    return sorted(found.values(), key=lambda step: STAGES.index(step.stage))
+            found[key] = Step(*key, one.sealed, one.discloses, began=one.time)
+        found[key].count += one.messages
+        found[key].size += one.size
+    return sorted(found.values(), key=lambda step: (STAGES.index(step.stage), step.began))
 
 
 def lessons(all_steps: Sequence[Step], party: str) -> list[Lesson]:
@@ -97,20 +101,20 @@ def lessons(all_steps: Sequence[Step], party: str) -> list[Lesson]:
     return list(learned.values())
 
 
-def links(transcript: Sequence[MessageRecord]) -> list[tuple[str, str, int, int]]:
+def links(all_steps: Sequence[Step]) -> list[tuple[str, str, int, int]]:
     """Return (sender, receiver, messages, bytes) of each link, the busiest first."""
     sums: dict[tuple[str, str], list[int]] = {}
-    for record in transcript:
-        total = sums.setdefault((record.sender, record.receiver), [0, 0])
-        total[0] += 1
-        total[1] += record.size
+    for step in all_steps:
+        total = sums.setdefault((step.sender, step.receiver), [0, 0])
+        total[0] += step.count
+        total[1] += step.size
     listed = [(*link, messages, size) for link, (messages, size) in sums.items()]
     return sorted(listed, key=lambda link: -link[3])
 
 
-def _stage(record: MessageRecord) -> str:
-    if record.phase != "training":
-        return record.phase.capitalize()
-    if record.kind in _ONCE:
+def _stage(phase: str, kind: str) -> str:
+    if phase != "training":
+        return phase.capitalize()
+    if kind in _ONCE:
         return "Before training"
-    return "Each epoch" if record.kind in _EACH_EPOCH else "Each round"
+    return "Each epoch" if kind in _EACH_EPOCH else "Each round"

@@ -97,7 +97,9 @@ def test_each_drawing_stands_beside_the_page_and_says_what_it_shows(finished: Pa
         "exchange-scoring",
         "learning",
         "links",
+        "operations",
         "roc",
+        "rounds",
         "seconds",
     }
     for path in (finished / "plots").glob("*.svg"):
