@@ -99,7 +99,7 @@ def _operation_bars(record: Account, parties: Sequence[str]) -> Bars:
     shares = ", ".join(f"{kind} {totals[kind] / whole:.0%}" for kind in shown)
     return Bars(
         "operations",
-        "CPU time of training by kind of operation",
+        "CPU time of training by operation",
         f"CPU seconds of training, of which {shares}. In the clear is whatever is no encrypted operation.",
         bars,
         numbers.seconds,

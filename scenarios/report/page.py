@@ -46,6 +46,7 @@ def write(folder: Path) -> Path:
         record,
         "run.html",
         [*_charts(record), *charts.costs(record, list(record.roles), label)],
+        title=record.title,
         scores=shown(record.metrics["scores"], SCORES),
         rankings=shown(record.metrics["rankings"], RANKINGS),
         joint=JOINT,
@@ -62,6 +63,7 @@ def _write_party(record: PartyRecord) -> Path:
         record,
         "party.html",
         [charts.learning(record), *drawings] if leads else drawings,
+        title=f"The part of {party}",
         models=scores,
         scores=shown(scores, SCORES),
         joint=JOINT,
@@ -76,7 +78,6 @@ def _publish(record: Account, name: str, drawings: Sequence[Drawing], **values: 
     defaults = default_settings()
     path = record.folder / "report.html"
     page = template(name).render(
-        title=record.title,
         run=record,
         metrics=record.metrics,
         drawings={drawing.name: drawing for drawing in drawings},
