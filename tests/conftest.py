@@ -5,6 +5,7 @@ Nothing outside the tests may use ``insecure_test_key``.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -170,6 +171,27 @@ def _finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = ["epochs=3", "encryption.key_bits=512", "insecure_key=true"]
     run = runner.run(load("breast-cancer", changes))
     return run_folder.write(run, baselines.compare(run), tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def _played_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from scenarios import processes
+    from scenarios.scenario import load
+
+    folder = tmp_path_factory.mktemp("deployed")
+    changes = ["epochs=2", "encryption.key_bits=512", "insecure_key=true", "n_jobs=1"]
+    configurations = processes.prepare(load("breast-cancer", changes), folder)
+    asyncio.run(
+        processes.supervise(configurations, processes.COLONNADE, lambda *_: None, lambda _: None)
+    )
+    return folder / "results"
+
+
+@pytest.fixture
+def parts(_played_once: Path, tmp_path: Path) -> dict[str, Path]:
+    """The folder that each party of a run on the network has written, to do anything with."""
+    copy = shutil.copytree(_played_once, tmp_path / "results")
+    return {folder.name: next(folder.iterdir()) for folder in copy.iterdir()}
 
 
 @pytest.fixture

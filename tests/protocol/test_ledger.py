@@ -124,6 +124,31 @@ def test_rows_can_be_entered_again() -> None:
     assert again.rows() == ledger.rows()
 
 
+def test_rounds_can_be_entered_again() -> None:
+    ledger, again = Ledger("a"), Ledger("a")
+    for number in range(3):
+        with ledger.during_round():
+            ledger.add("masks", number)
+            ledger.add("products", 1)
+    for _, phase, number, quantity, amount in ledger.round_rows():
+        again.enter_round_row(phase, number, quantity, amount)
+    assert again.round_rows() == ledger.round_rows()
+    assert len(again.rounds) == 3
+
+
+def test_what_is_received_is_folded_and_costs_nothing() -> None:
+    ledger = Ledger("a")
+    with ledger.during("training"):
+        for sender, size in (("b", 100), ("c", 30), ("b", 50)):
+            ledger.record_received(sender, "Kind", size, sealed=True, discloses="little")
+    found = [
+        (one.phase, one.sender, one.receiver, one.kind, one.messages, one.size)
+        for one in ledger.received.values()
+    ]
+    assert found == [("training", "b", "a", "Kind", 2, 150), ("training", "c", "a", "Kind", 1, 30)]
+    assert not ledger.counts
+
+
 def test_what_another_process_computed_is_charged() -> None:
     ledger = Ledger("a")
     with charging(ledger), operation("products", 1):

@@ -40,7 +40,11 @@ def test_what_was_measured_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "calibrate_operations", measure)
     monkeypatch.setattr(calibration, "calibrate_rest", lambda: (1.0,) * 11)
     monkeypatch.setattr(calibration, "_fresh_process_memory", lambda: 100)
+    assert calibration.known_unit_costs(512) is None
     first = calibration.unit_costs(512)
+    assert first == calibration.known_unit_costs(512)
+    assert calibration.known_unit_costs(1024) is None
+    assert measured == [512]
     assert first == calibration.unit_costs(512)
     calibration.unit_costs(1024)
     assert measured == [512, 1024]

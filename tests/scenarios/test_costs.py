@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from scenarios import costs, runner
 from scenarios.calibration import UnitCosts
-from scenarios.costs import REST, Prediction, predict
+from scenarios.costs import REST, Prediction, predict, predict_run
 from scenarios.counting import Conversation
 from scenarios.scenario import Scenario
 from scenarios.shapes import Shapes
@@ -30,6 +31,26 @@ def test_a_prediction_is_counts_times_unit_costs(
     assert predicted.cpu_seconds["telco", REST] == 2 * shapes.rounds
     assert predicted.peak_memory["coordinator"] == 1000 < predicted.peak_memory["bank"]
     assert predicted.peak_memory_together > max(predicted.peak_memory.values())
+
+
+def test_a_run_is_predicted_for_the_epochs_that_it_had(
+    load_scenario: Callable[..., Scenario], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner.run(load_scenario("disclosure=none", "epochs=400", "patience=1"))
+    epochs = len(run.label_party.trained.history)
+    assert epochs < 400
+    monkeypatch.setattr(costs, "known_unit_costs", lambda key_bits, engine: None)
+    assert predict_run(run) is None
+    units = UnitCosts({}, (1.0, *[0.0] * 10), 1000)
+    monkeypatch.setattr(costs, "known_unit_costs", lambda key_bits, engine: units)
+    predicted = predict_run(run)
+    assert predicted is not None
+    assert predicted.epochs == epochs
+    sent = sum(ledger.counts["training", "bytes sent"] for ledger in run.ledgers.values())
+    assert predicted.total_size == pytest.approx(sent, rel=0.1)
+    # Epochs that an earlier run trained, before a break, were not this one's to pay for.
+    run.label_party.trained.history.extend(run.label_party.trained.history)
+    assert predict_run(run) == predicted
 
 
 def test_more_cores_share_encrypted_work_alone() -> None:

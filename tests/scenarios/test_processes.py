@@ -47,6 +47,7 @@ def test_processes_end_with_the_weights_of_one_process(
         kinds = [(one.receiver, one.kind, one.size) for one in apart.ledgers[name].sent]
         assert kinds == [(one.receiver, one.kind, one.size) for one in ledger.sent]
         assert apart.ledgers[name].counts == ledger.counts
+        assert len(apart.ledgers[name].rounds) == len(ledger.rounds) == 4
     for name, party in together.feature_parties.items():
         other = apart.feature_parties[name]
         assert other.guard.opened == party.guard.opened

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from parties.features import FeatureEncoder
 from protocol.errors import SettingsError
 from scenarios import baselines, run_folder, runner
+from scenarios.costs import Prediction
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
 
@@ -50,6 +52,28 @@ def test_a_run_leaves_what_the_page_says(run: Run, tmp_path: Path) -> None:
     transcript = (folder / "transcript.jsonl").read_text(encoding="utf-8").splitlines()
     assert sent == sum(json.loads(line)["size"] for line in transcript)
     assert [path for path in (tmp_path / "three").iterdir() if path != folder] == []
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_prediction_stands_beside_what_was_measured(
+    apart: bool, run: Run, tmp_path: Path
+) -> None:
+    seconds = {("shop", "masks"): 2.0, ("shop", "everything else"): 1.0, ("bank", "masks"): 4.0}
+    memory = {"shop": 130, "bank": 150}
+    predicted = Prediction(1, seconds, {("shop", "bank"): 1000}, {}, memory, 100)
+    folder = run_folder.write(
+        replace(run, apart=apart), baselines.compare(run), tmp_path, predicted
+    )
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    foretold, ledgers = metrics["prediction"], run.ledgers
+    assert foretold["cpu_seconds"] == {
+        "predicted": 7.0,
+        "measured": sum(ledger.cpu_seconds["training"] for ledger in ledgers.values()),
+    }
+    assert foretold["cpu_seconds_by_party"]["shop"]["predicted"] == 3.0
+    assert foretold["bytes_sent"]["predicted"] == 1000
+    assert foretold["peak_memory_bytes"]["predicted"] == (280 if apart else 180)
+    assert metrics["own_processes"] is apart
 
 
 def test_a_local_model_holds_one_partys_own_and_scores_again(run: Run, tmp_path: Path) -> None:
