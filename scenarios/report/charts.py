@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from scenarios.report import conversation, numbers
 from scenarios.report.conversation import STAGES
@@ -112,6 +113,7 @@ def _rounds(record: Account, parties: Sequence[str], clock: str) -> Chart:
     wall = [sum(both) for both in zip(waited, computed, strict=True)]
     cpu = record.per_round("cpu seconds")
     size = -(-len(wall) // _MOST_POINTS)
+    last = max(2, len(wall))
     middles = [start + (size + 1) / 2 for start in range(0, len(wall), size)]
     lines = {
         "on the wall": _grouped(wall, size, _mean),
@@ -126,7 +128,7 @@ def _rounds(record: Account, parties: Sequence[str], clock: str) -> Chart:
         "Seconds a round of training",
         f"{words}. {len(wall):,} rounds, {numbers.seconds(_mean(wall))} on the wall and {numbers.seconds(_mean(cpu))} "
         "of CPU time on average.",
-        Axis.of("Round", [1, max(2, len(wall))], whole=True),
+        replace(Axis.of("Round", [1, last], whole=True), low=1, high=last),
         Axis.of("Seconds", [0.0, *(value for line in lines.values() for value in line)]),
         [
             Curve(name, list(zip(middles, line, strict=True)), look)

@@ -15,6 +15,8 @@ from finished_sweep import swept
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from scenarios import baselines, report, run_folder, runner
+from scenarios.costs import Prediction
+from scenarios.counting import Memory
 from scenarios.scenario import load
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "report"
@@ -24,20 +26,31 @@ RUNS = {
     "open": ("breast-cancer", ["disclosure=open"]),
     "recommender": ("shop-bank-telco", []),
 }
+PARTS = ["clinic", "laboratory", "coordinator"]
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every kind of report, by name."""
+def pages(tmp_path_factory: pytest.TempPathFactory, _played_once: Path) -> dict[str, Path]:
+    """Every kind of report, by name; one run has its predicted cost."""
     folder = tmp_path_factory.mktemp("runs")
     written = {}
     for name, (scenario, changes) in RUNS.items():
         run = runner.run(load(scenario, [*QUICK, *changes]))
-        written[name] = run_folder.write(run, baselines.compare(run), folder)
+        predicted = foretold(run) if name == "shared" else None
+        written[name] = run_folder.write(run, baselines.compare(run), folder, predicted)
     reports = {name: report.write(run) for name, run in written.items()}
     comparison = report.compare(list(written.values()), folder / "comparison.html")
+    parts = {name: next((_played_once / name).glob("*/report.html")) for name in PARTS}
     swept(folder / "sweep")
-    return {**reports, "comparison": comparison, "sweep": report.write_sweep(folder / "sweep")}
+    sweep = report.write_sweep(folder / "sweep")
+    return {**reports, **parts, "comparison": comparison, "sweep": sweep}
+
+
+def foretold(run: runner.Run) -> Prediction:
+    """Predict that every party takes a second."""
+    seconds = {(party, "masks"): 1.0 for party in run.ledgers}
+    memory = dict.fromkeys(run.ledgers, Memory(lasting=10_000_000, working=20_000_000))
+    return Prediction(2, seconds, {("clinic", "laboratory"): 2_000_000}, {}, memory, 90_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +68,7 @@ def browser(pages: dict[str, Path]) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
-@pytest.mark.parametrize("name", [*RUNS, "comparison", "sweep"])
+@pytest.mark.parametrize("name", [*RUNS, *PARTS, "comparison", "sweep"])
 def test_a_report_looks_right(
     browser: Browser, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
@@ -119,7 +132,7 @@ def test_the_keyboard_begins_at_the_results(browser: Browser, pages: dict[str, P
     page.close()
 
 
-@pytest.mark.parametrize("name", ["shared", "comparison", "sweep"])
+@pytest.mark.parametrize("name", ["shared", "clinic", "comparison", "sweep"])
 def test_a_report_prints(browser: Browser, pages: dict[str, Path], name: str) -> None:
     page = browser.new_page()
     page.goto(pages[name].as_uri())
