@@ -8,13 +8,12 @@ from dataclasses import replace
 
 from scenarios.report import conversation, numbers
 from scenarios.report.conversation import STAGES
-from scenarios.report.plots import Axis, Bars, Chart, Curve, Drawing, Exchange
+from scenarios.report.plots import LOOKS, Axis, Bars, Chart, Curve, Drawing, Exchange
 from scenarios.report.record import Account
 from scenarios.run_folder import TRAINING
 
 IN_THE_CLEAR = "in the clear"
 _OTHERS = "all others"
-_MOST_KINDS = 5  # besides all others: there are six looks
 _LEAST_SHARE = 0.01
 _MOST_POINTS = 150
 
@@ -91,7 +90,7 @@ def _operation_bars(record: Account, parties: Sequence[str]) -> Bars:
     for kind, seconds in (one for kinds in spent.values() for one in kinds.items()):
         totals[kind] += seconds
     whole = sum(totals.values())
-    longest = sorted(totals, key=lambda kind: -totals[kind])[:_MOST_KINDS]
+    longest = sorted(totals, key=lambda kind: -totals[kind])[: LOOKS - 1]
     shown = [kind for kind in longest if totals[kind] >= _LEAST_SHARE * whole]
     bars = {party: {kind: kinds.get(kind, 0.0) for kind in shown} for party, kinds in spent.items()}
     if len(shown) < len(totals):

@@ -171,9 +171,9 @@ class Account(ABC):
         return flat_settings(self.settings)
 
 
-def flat_settings(scenario: Scenario) -> dict[str, object]:
-    """Return every setting of a scenario that shapes a result, as ``group.name``."""
-    return _flatten(scenario.model_dump(mode="json", exclude=_NOT_COMPARED))
+def flat_settings(settings: ProtocolSettings) -> dict[str, object]:
+    """Return every setting that shapes a result, as ``group.name``."""
+    return _flatten(settings.model_dump(mode="json", exclude=_NOT_COMPARED))
 
 
 @dataclass(frozen=True, eq=False)

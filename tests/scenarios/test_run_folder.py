@@ -13,6 +13,7 @@ from parties.features import FeatureEncoder
 from protocol.errors import SettingsError
 from scenarios import baselines, run_folder, runner
 from scenarios.costs import Prediction
+from scenarios.counting import Memory
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
 
@@ -59,7 +60,7 @@ def test_a_prediction_stands_beside_what_was_measured(
     apart: bool, run: Run, tmp_path: Path
 ) -> None:
     seconds = {("shop", "masks"): 2.0, ("shop", "everything else"): 1.0, ("bank", "masks"): 4.0}
-    memory = {"shop": 130, "bank": 150}
+    memory = {"shop": Memory(lasting=20, working=10), "bank": Memory(lasting=10, working=40)}
     predicted = Prediction(1, seconds, {("shop", "bank"): 1000}, {}, memory, 100)
     folder = run_folder.write(
         replace(run, apart=apart), baselines.compare(run), tmp_path, predicted
@@ -72,7 +73,7 @@ def test_a_prediction_stands_beside_what_was_measured(
     }
     assert foretold["cpu_seconds_by_party"]["shop"]["predicted"] == 3.0
     assert foretold["bytes_sent"]["predicted"] == 1000
-    assert foretold["peak_memory_bytes"]["predicted"] == (280 if apart else 180)
+    assert foretold["peak_memory_bytes"]["predicted"] == (280 if apart else 170)
     assert metrics["own_processes"] is apart
 
 
