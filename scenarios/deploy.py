@@ -107,7 +107,8 @@ _resume = click.option(
 def coordinator(config: Path, resume: bool) -> None:
     """Play the coordinator of one run as the file CONFIG says."""
     _log_to_stderr()
-    _report(Organisation.read(config, resume=resume).coordinate(_say))
+    organisation = Organisation.read(config, resume=resume)
+    _report(organisation, organisation.coordinate(_say))
 
 
 @click.command("party")
@@ -123,15 +124,17 @@ def party(config: Path, resume: bool) -> None:
             last[0] = time.monotonic()
             _say(f"training: round {done} of at most {total}")
 
-    _report(Organisation.read(config, resume=resume).take_part(_say, progress))
+    organisation = Organisation.read(config, resume=resume)
+    _report(organisation, organisation.take_part(_say, progress))
 
 
 COMMANDS = (keygen, roster, coordinator, party)
 
 
-def _report(results: Path) -> None:
-    with going_on_without("report", Console()):
-        report.write(results)
+def _report(organisation: Organisation, results: Path) -> None:
+    if organisation.configuration.report:
+        with going_on_without("report", Console()):
+            report.write(results)
 
 
 def _say(line: str) -> None:

@@ -61,7 +61,7 @@ class Configuration(Settings):
     ``data`` says where a data party's table comes from, as in a scenario's ``[[parties]]``; name, role and what it
     joins on are the roster's. Paths in it start at ``data_folder``, if that is given. ``checkpoints`` go beside the
     ``results`` if nothing is said. ``listen`` is the coordinator's own address where the roster's is not on its
-    machine.
+    machine. ``report`` asks for a page with the results.
     """
 
     key: str
@@ -70,6 +70,7 @@ class Configuration(Settings):
     results: str = "runs"
     checkpoints: str | None = None
     listen: str | None = None
+    report: bool = True
     time_limit: Positive = Limits.time_limit
     absence_limit: Positive = Limits.absence_limit
     message_limit: Annotated[int, Field(ge=1 << 20)] = Limits.message_limit

@@ -69,9 +69,13 @@ def run(
 
 
 def prepare(
-    scenario: Scenario, folder: Path, keep_in: Path | None = None, **limits: float
+    scenario: Scenario, folder: Path, keep_in: Path | None = None, **entries: float
 ) -> dict[str, Path]:
-    """Write keys, roster, settings and a configuration for every party; return the configurations."""
+    """Write keys, roster, settings and a configuration for every party; return the configurations.
+
+    ``entries`` are further ones of every configuration, such as its limits. Pages of single parties are left out: the
+    one who simulates them all gets that of the whole run.
+    """
     settings = scenario.model_dump(include={*ProtocolSettings.model_fields, "title"})
     (folder / "settings.toml").write_text(to_toml({"name": "run", **settings}), encoding="utf-8")
     parties = {party.name: party for party in scenario.parties}
@@ -90,7 +94,8 @@ def prepare(
             "settings": "settings.toml",
             "results": f"results/{name}",
             "checkpoints": keep_in and str(keep_in.absolute() / name),
-            **limits,
+            "report": False,
+            **entries,
         }
         if name in parties:
             values["data"] = _source(parties[name])

@@ -1,7 +1,7 @@
 """What a run leaves behind: ``runs/<scenario>/<time>/``, written whole or not at all.
 
 settings.json           the resolved settings
-metrics.json            scores, baselines, the course of training, seconds, warnings
+metrics.json            scores, baselines, the course of training, seconds, what they were predicted to be, warnings
 costs.csv               party, phase, quantity, number; links.csv and rounds.csv the same by link and by round
 transcript.jsonl        who sent what kind of message to whom, its size, what it discloses; never contents
 report.html, plots/     all that for people, made from these files alone (scenarios/report)

@@ -180,7 +180,7 @@ def _played_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("deployed")
     changes = ["epochs=2", "encryption.key_bits=512", "insecure_key=true", "n_jobs=1"]
-    configurations = processes.prepare(load("breast-cancer", changes), folder)
+    configurations = processes.prepare(load("breast-cancer", changes), folder, report=True)
     asyncio.run(
         processes.supervise(configurations, processes.COLONNADE, lambda *_: None, lambda _: None)
     )

@@ -8,12 +8,11 @@ from dataclasses import replace
 
 from scenarios.report import conversation, numbers
 from scenarios.report.conversation import STAGES
-from scenarios.report.plots import LOOKS, Axis, Bars, Chart, Curve, Drawing, Exchange
+from scenarios.report.plots import LOOKS, OTHERS, Axis, Bars, Chart, Curve, Drawing, Exchange
 from scenarios.report.record import Account
 from scenarios.run_folder import TRAINING
 
 IN_THE_CLEAR = "in the clear"
-_OTHERS = "all others"
 _LEAST_SHARE = 0.01
 _MOST_POINTS = 150
 
@@ -95,7 +94,7 @@ def _operation_bars(record: Account, parties: Sequence[str]) -> Bars:
     bars = {party: {kind: kinds.get(kind, 0.0) for kind in shown} for party, kinds in spent.items()}
     if len(shown) < len(totals):
         for party, kinds in spent.items():
-            bars[party][_OTHERS] = sum(kinds.values()) - sum(bars[party].values())
+            bars[party][OTHERS] = sum(kinds.values()) - sum(bars[party].values())
     shares = ", ".join(f"{kind} {totals[kind] / whole:.0%}" for kind in shown)
     return Bars(
         "operations",

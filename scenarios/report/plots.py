@@ -19,6 +19,7 @@ from scenarios.report.rendering import template
 
 WIDTH = 360.0
 LOOKS = 6  # colours that are easy to tell from each other, the last of them grey
+OTHERS = "all others"  # what a bar's smallest parts are called together
 _CHARACTER = 6.3  # an average one of the 12 unit font, in units
 _LANE = 86.0  # the least distance of two lifelines
 _LEGEND_LINE = 18.0

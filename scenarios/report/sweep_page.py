@@ -12,14 +12,13 @@ import pandas as pd
 from protocol.paillier import SECURE_KEY_BITS
 from scenarios import sweep
 from scenarios.report import numbers
-from scenarios.report.plots import LOOKS, Axis, Bars, Chart, Curve, Drawing
+from scenarios.report.plots import LOOKS, OTHERS, Axis, Bars, Chart, Curve, Drawing
 from scenarios.report.record import default_settings, flat_settings
 from scenarios.report.rendering import save, save_drawing, template
 from scenarios.run_folder import PHASES
 from scenarios.sweep import Outcome
 
 TOLERANCE = 0.25  # of a measurement: how far a prediction may be off
-_OTHERS = "all others"
 
 
 def write_sweep(folder: Path) -> Path:
@@ -115,7 +114,7 @@ def _bars(
     parts = pd.DataFrame([parts_of(one) for one in done]).fillna(0.0)
     if len(parts.columns) > LOOKS:
         largest = parts.sum().nlargest(LOOKS - 1).index
-        parts = parts[largest].assign(**{_OTHERS: parts.drop(columns=largest).sum(axis=1)})
+        parts = parts[largest].assign(**{OTHERS: parts.drop(columns=largest).sum(axis=1)})
     chosen = sweep.one_factor(done, factor)
     parts = parts[[one in chosen for one in done]]
     means = parts.groupby([one.levels[factor] for one in chosen], sort=False).mean()

@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 from protocol.channel import Channel
 from protocol.in_process import InProcessTransport
 from protocol.messages import EpochEnd, Message
-from scenarios import report
+from scenarios import costs, report
 from scenarios.cli import main
+from scenarios.runner import Run
 
 Tables = dict[str, pd.DataFrame]
 
@@ -68,6 +69,20 @@ def test_a_report_that_fails_is_a_warning(
     assert result.exit_code == 0
     assert "warning: no report: [bold]no plot" in result.output
     assert json.loads(result.stdout.splitlines()[-1])["seconds"] > 0
+
+
+def test_a_prediction_that_fails_is_a_warning(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run: Run) -> None:
+        raise KeyError("an old cache")
+
+    monkeypatch.setattr(costs, "predict_run", fail)
+    result = invoke("--set", "epochs=1", "--json")
+    assert result.exit_code == 0
+    assert "warning: no prediction: 'an old cache'" in result.output
+    folder = Path(json.loads(result.stdout.splitlines()[-1])["folder"])
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["prediction"] is None
 
 
 def test_a_report_is_made_again_and_runs_are_compared(finished: Path, tmp_path: Path) -> None:
