@@ -20,12 +20,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import import_module
 from itertools import product
 from math import isfinite
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -42,6 +43,7 @@ from scenarios.shapes import Shapes
 
 Design = Literal["full", "one-at-a-time"]
 Levels = dict[str, str]
+Result = TypeVar("Result")
 
 DEFAULT = ("key_bits=2048,1024", "disclosure=shared,open,none")
 OF_TABLES = ("rows", "columns", "binary")  # and made-up ones can have any
@@ -249,9 +251,7 @@ def sweep(
         path = folder / "cells" / f"{cell.name}.json"
         outcome = _read(path, cell.levels, cell.repeat)
         if outcome is None:
-            # A process for each, so that one's memory and tables are not the next one's.
-            with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-                outcome = apart.submit(measure, cell).result()
+            outcome = _apart(partial(measure, cell))
             unfinished = path.with_suffix(".unfinished")
             unfinished.write_bytes(_OUTCOME.dump_json(outcome))
             unfinished.rename(path)
@@ -321,13 +321,20 @@ def calibrate(
 
     ``progress`` hears what is measured.
     """
-    wanted = defaultdict[Engine, set[int]](set)
+    wanted = dict[tuple[Engine, int], None]()
     for cell in cells:
         if not (folder / "cells" / f"{cell.name}.json").exists():
             encryption = cell.scenario.encryption
-            wanted[encryption.engine].add(encryption.key_bits)
-    for number, (engine, bits) in enumerate(wanted.items()):
-        calibration.calibrate(sorted(bits), [engine], progress, everything=number == 0)
+            wanted[encryption.engine, encryption.key_bits] = None
+    for number, (engine, bits) in enumerate(wanted):
+        progress(f"{engine}, {bits} bits")
+        _apart(partial(calibration.calibrate, [bits], [engine], everything=number == 0))
+
+
+def _apart(work: Callable[[], Result]) -> Result:
+    """Do work in a process of its own, so that one's memory and tables are not the next one's."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        return apart.submit(work).result()
 
 
 def measure(cell: Cell) -> Outcome:

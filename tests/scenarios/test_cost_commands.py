@@ -9,7 +9,6 @@ from finished_sweep import swept
 
 from scenarios import calibration, cost_commands, sweep
 from scenarios.cli import main
-from scenarios.sweep import Cell, Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -69,26 +68,7 @@ def test_a_calibration_ends_with_a_table() -> None:
 def test_a_sweep_ends_with_its_table_and_json(
     scenario_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Here:
-        """Runs a cell where a process of its own would."""
-
-        def __init__(self, *arguments: object) -> None:
-            pass
-
-        def __enter__(self) -> Here:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            pass
-
-        def submit(self, work: object, cell: Cell) -> Here:
-            self.outcome = sweep.measure(cell)
-            return self
-
-        def result(self) -> Outcome:
-            return self.outcome
-
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(sweep, "_apart", lambda work: work())
     vary = ["--vary", "key_bits=512,640", "--vary", "batch_size=80,10"]
     arguments = ["cost", str(scenario_file), *vary, "--set", "epochs=1", "--design=one-at-a-time"]
     folder = tmp_path / "sweep"
