@@ -139,7 +139,7 @@ class GradientForm:
             )
         return Slots(
             *(
-                EncryptedVector.from_bytes(public_key, vector.data, sender=sender)
+                EncryptedVector.from_wire(public_key, vector, sender=sender)
                 for vector in (values, alone)
             )
         )

@@ -135,6 +135,6 @@ async def open_gradient(channel: Channel, private_key: PrivateKey, party: str) -
     """Coordinator: decrypt what one data party has masked."""
     masked = await channel.receive(party, MaskedGradients)
     public_key = private_key.public_key
-    encrypted = EncryptedVector.from_bytes(public_key, masked.values.data, sender=party)
+    encrypted = EncryptedVector.from_wire(public_key, masked.values, sender=party)
     opened = Residues.of(private_key.decrypt(encrypted), public_key.plaintext_bytes)
     await channel.send(party, OpenedGradients(opened))

@@ -246,16 +246,17 @@ class EncryptedVector:
         return Ciphertexts(self.public_key.ciphertext_bytes, self.to_bytes())
 
     @classmethod
-    def from_bytes(cls, public_key: PublicKey, data: bytes, *, sender: str) -> EncryptedVector:
+    def from_wire(cls, public_key: PublicKey, sent: Ciphertexts, *, sender: str) -> EncryptedVector:
         """Take ciphertexts from the other side.
 
         Raises RemoteProtocolError unless each lies in (0, n^2) and is invertible: the product over a matrix has
         to invert, and a common factor with n would give away the key.
         """
-        width = public_key.ciphertext_bytes
-        if len(data) % width:
+        data, width = sent.data, public_key.ciphertext_bytes
+        if sent.width != width or len(data) % width:
             raise RemoteProtocolError(
-                f"{sender} sent {len(data)} bytes where ciphertexts of {width} bytes were expected"
+                f"{sender} sent {len(data)} bytes, {sent.width} a ciphertext, where ciphertexts of {width} bytes "
+                "were expected"
             )
         unfit = RemoteProtocolError(f"{sender} sent a number that is not a ciphertext of this key")
         with ledger.operation("checks", len(data) // width):

@@ -9,9 +9,10 @@ coordinator sends its share of the logits: the label party learns these, and no 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,9 +160,38 @@ async def _open_logits(channel: Channel, share: Words) -> FloatArray:
     return shares.to_reals(share + theirs, shares.LOGIT_BITS + 1)
 
 
-async def coordinate_logits(channel: Channel, settings: ProtocolSettings) -> None:
-    """Coordinator: take part in one scoring on shares, of rows or of pairs."""
-    numbers = (await channel.receive(channel.roster.label, ScoreSchedule)).logits.tolist()
+@dataclass
+class LogitCount:
+    """How many joint logits the label party has asked this ``party`` for, and how many it may: ``scoring.limit``."""
+
+    party: str
+    limit: int | None
+    asked: int = 0
+
+    @classmethod
+    def of(cls, channel: Channel, settings: ProtocolSettings) -> Self:
+        """Begin to count."""
+        return cls(channel.name, settings.scoring.limit)
+
+    def add(self, logits: IntArray) -> None:
+        """Count the logits (n) of samples or (n_users, n_items) of pairs; raises GuardError beyond the limit."""
+        number = math.prod(logits.tolist())
+        ledger.count("logits scored", number)
+        self.asked += number
+        if self.limit is not None and self.asked > self.limit:
+            raise GuardError(
+                f"{self.party} was asked for {self.asked} joint logits, but scoring.limit = {self.limit}: over many "
+                "of them the label party can solve for what others contribute. Score fewer rows, or agree on more"
+            )
+
+
+async def coordinate_logits(
+    channel: Channel, settings: ProtocolSettings, count: LogitCount
+) -> None:
+    """Coordinator: take part in one scoring on shares, of rows or of pairs; raises GuardError beyond the limit."""
+    schedule = await channel.receive(channel.roster.label, ScoreSchedule)
+    count.add(schedule.logits)
+    numbers = schedule.logits.tolist()
     evaluator = Evaluator(channel, settings)
     groups = (
         [channel.roster.features]
@@ -185,14 +215,16 @@ class Scorer:
     settings: ProtocolSettings
     model: LocalModel
     matrix: FixedPointMatrix
-    scored: int = 0
+
+    def __post_init__(self) -> None:
+        self._count = LogitCount.of(self.channel, self.settings)
 
     async def answer(self) -> None:
         """Answer one request; raises GuardError where it asks for more logits than the limit leaves."""
         channel, factors = self.channel, self.settings.training.n_factors
         request = await channel.receive(channel.roster.label, ScoreRequest)
         check_positions(request.entities, self.matrix.n_rows, sender=channel.roster.label)
-        self._count(int(np.prod(request.logits)))
+        self._count.add(request.logits)
         rows = self.matrix.take(request.entities)
         contribution = Bounds.of(self.settings, channel.roster.n_data_parties).contribution(
             self.model, rows
@@ -204,13 +236,3 @@ class Scorer:
             else:
                 n_users, n_items = request.logits.tolist()
                 await deal_pairs(channel, n_users, n_items, factors)
-
-    def _count(self, number: int) -> None:
-        ledger.count("logits scored", number)
-        self.scored += number
-        limit = self.settings.scoring.limit
-        if limit is not None and self.scored > limit:
-            raise GuardError(
-                f"{self.channel.name} was asked for {self.scored} joint logits, but scoring.limit = {limit}: over many "
-                "of them the label party can solve for what others contribute. Score fewer rows, or agree on more"
-            )

@@ -222,11 +222,11 @@ def _samples(key_bits: int, engine: Engine) -> Iterator[tuple[Operation, Callabl
     slow = arithmetic.naive
     for number in (1, 2, 8, 24) if slow else (1, 2, 8, 9, 40, 300, 1500):
         integers, some = [1 << 40] * number, vector(number)
-        data = some.to_bytes()
+        sent = some.to_wire()
         yield arithmetic.encryption(number), partial(encryptor.encrypt, integers)
         yield arithmetic.key_holder_encryption(number), partial(holder.encrypt, integers)
         yield arithmetic.plain_addition(number), partial(some.plus, integers)
-        yield arithmetic.check(number), partial(EncryptedVector.from_bytes, public, data, sender="")
+        yield arithmetic.check(number), partial(EncryptedVector.from_wire, public, sent, sender="")
         yield arithmetic.write(number), some.to_bytes
         groups = draw.integers(0, number, number)
         yield arithmetic.addition(number), partial(some.sum_by, groups, number)

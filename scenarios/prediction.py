@@ -13,7 +13,7 @@ from parties.dataset import PartyDataset
 from protocol.batches import Batch
 from protocol.channel import Channel
 from protocol.messages import FloatArray
-from protocol.scoring import Scorer, coordinate_logits, request_logits
+from protocol.scoring import LogitCount, Scorer, coordinate_logits, request_logits
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
 from scenarios.run_folder import SavedHalf
 from scenarios.runner import Part, play
@@ -60,7 +60,7 @@ def converse(scenario: Scenario, datasets: Datasets, halves: Halves, ask: Part) 
     async def coordinate(channel: Channel) -> None:
         await coordinate_alignment(channel, scenario.alignment)
         if scenario.training.disclosure == "shared":
-            await coordinate_logits(channel, scenario)
+            await coordinate_logits(channel, scenario, LogitCount.of(channel, scenario))
 
     async def answer(channel: Channel) -> None:
         dataset, half = datasets[channel.name], halves[channel.name]

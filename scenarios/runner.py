@@ -28,6 +28,7 @@ from protocol.ledger import Ledger, peak_memory
 from protocol.messages import FloatArray, IntArray, Message, Role
 from protocol.paillier import PrivateKey, check_key_bits
 from protocol.scoring import (
+    LogitCount,
     PairScores,
     Scorer,
     coordinate_logits,
@@ -290,8 +291,9 @@ async def coordinator(channel: Channel, settings: ProtocolSettings) -> Mapping[s
 async def coordinate_scoring(channel: Channel, settings: ProtocolSettings) -> None:
     """Play the coordinator when training is over: it is needed where logits are computed on shares."""
     with channel.ledger.during("scoring"):
+        count = LogitCount.of(channel, settings)
         for _ in range(scorings(settings) if settings.training.disclosure == "shared" else 0):
-            await coordinate_logits(channel, settings)
+            await coordinate_logits(channel, settings, count)
 
 
 async def label_party(

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.messages.message import FloatArray, IntArray, Message, Role, Words, require
+from protocol.messages.message import (
+    FloatArray,
+    IntArray,
+    Message,
+    Role,
+    Words,
+    are_sizes,
+    is_list,
+    require,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +36,7 @@ class SigmoidSeries(Message):
             and self.period & (self.period - 1) == 0
             and self.coefficients.ndim == 1
             and 0 < len(self.coefficients) <= 1 << 12
-            and bool(np.all(np.abs(self.coefficients) < 1 << 24)),
+            and bool(np.all((self.coefficients > -1 << 24) & (self.coefficients < 1 << 24))),
             "a period that is a power of two, and coefficients of at most 24 bits",
         )
 
@@ -51,10 +60,11 @@ class SamplePositions(Message):
 
     def __post_init__(self) -> None:
         require(
-            len(self.samples) == len(self.entities) > 0
-            and bool(np.all(self.samples >= 0))
+            is_list(self.samples, self.entities)
+            and is_list(self.positions)
+            and len(self.samples) > 0
+            and are_sizes(self.samples, len(self.positions))
             and bool(np.all(self.entities >= 0))
-            and int(self.samples.sum()) == len(self.positions)
             and all(
                 bool(np.all((rows >= -1) & (rows < number)))
                 for rows, number in zip(self.batches(), self.entities, strict=True)

@@ -68,6 +68,17 @@ class Message:
     under: ClassVar[tuple[str, ...]] = ("shared", "open", "none")
 
 
+def is_list(*arrays: IntArray) -> bool:
+    """Whether each is a list of numbers, all of the same length."""
+    return all(array.ndim == 1 for array in arrays) and len({len(array) for array in arrays}) == 1
+
+
+def are_sizes(sizes: IntArray, total: int) -> bool:
+    """Whether a list's numbers are sizes of parts that make up a whole."""
+    # Each is compared first: a sum of numbers near 2^63 could come round.
+    return bool(np.all((sizes >= 0) & (sizes <= total))) and int(sizes.sum()) == total
+
+
 def require(fulfilled: bool, expected: str) -> None:
     """Raise RemoteProtocolError unless what a message holds is as expected."""
     if not fulfilled:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.messages.message import IntArray, Message, Role, Words, require
+from protocol.messages.message import IntArray, Message, Role, Words, is_list, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,10 @@ class ScoreRequest(Message):
 
     def __post_init__(self) -> None:
         _require_logits(self.logits)
+        require(
+            is_list(self.entities) and len(self.entities) <= int(self.logits.max()),
+            "no more entities than rows that refer to them",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,4 +62,7 @@ class LogitShare(Message):
 
 
 def _require_logits(logits: IntArray) -> None:
-    require(len(logits) in (1, 2) and bool(np.all(logits >= 0)), "one or two numbers of logits")
+    require(
+        is_list(logits) and len(logits) in (1, 2) and bool(np.all(logits >= 0)),
+        "one or two numbers of logits",
+    )

@@ -17,6 +17,8 @@ from protocol.messages.message import (
     Residues,
     Role,
     Words,
+    are_sizes,
+    is_list,
     require,
 )
 
@@ -54,10 +56,11 @@ class BatchPlan(Message):
 
     def __post_init__(self) -> None:
         require(
-            len(self.sizes) == len(self.samples) > 1
-            and bool(np.all(self.sizes >= 0))
-            and bool(np.all(self.samples >= self.sizes))
-            and int(self.sizes.sum()) == len(self.entities),
+            is_list(self.sizes, self.samples)
+            and is_list(self.entities)
+            and len(self.sizes) > 1
+            and are_sizes(self.sizes, len(self.entities))
+            and bool(np.all(self.samples >= self.sizes)),
             "batches whose sizes add up to the entities listed",
         )
 
@@ -79,6 +82,7 @@ class KeptEpochs(Message):
 
     def __post_init__(self) -> None:
         require(len(self.training) in (0, 16), "the 16 bytes that name a training, or none")
+        require(is_list(self.epochs), "a list of epochs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +149,9 @@ class EncryptedShares(Message):
     values: Ciphertexts
     alone: Ciphertexts
     total: Words
+
+    def __post_init__(self) -> None:
+        require(self.total.shape == (1,), "one sum of residuals")
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,6 +240,9 @@ class BrierShare(Message):
     discloses = "the Brier score of the validation rows: one number an epoch"
 
     total: Words
+
+    def __post_init__(self) -> None:
+        require(self.total.shape == (1,), "one sum of squared residuals")
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,8 +91,7 @@ def _pairs(recording: Recording) -> Iterator[tuple[EncryptedVector, EncryptedVec
     sent = [recording.received(party, EncryptedResiduals) for party in (BANK, TELCO)]
     for messages in list(zip(*sent, strict=True))[:4]:
         ours, theirs = (
-            EncryptedVector.from_bytes(key, message.values.data, sender="shop")
-            for message in messages
+            EncryptedVector.from_wire(key, message.values, sender="shop") for message in messages
         )
         yield ours, theirs
 

@@ -32,7 +32,7 @@ from protocol.messages import (
     FloatArray,
     PartialLogits,
 )
-from protocol.scoring import Scorer, coordinate_logits, request_logits
+from protocol.scoring import LogitCount, Scorer, coordinate_logits, request_logits
 from protocol.settings import ProtocolSettings, ScoringSettings
 from protocol.shares import Stream
 from scenarios import runner
@@ -110,7 +110,10 @@ def ask_about_one_entity(
 ) -> FloatArray:
     """Have the label party score rows with columns of its choosing, all about the first user and item."""
     transport = InProcessTransport()
-    channels = runner.connect(recording.run.scenario, transport)
+    channels, coordinator = (
+        runner.connect(recording.run.scenario, transport),
+        recording.roster.coordinator,
+    )
     trained, n_rows = recording.run.label_party.trained, columns.n_rows
     rows = Batch(
         np.arange(n_rows),
@@ -123,8 +126,8 @@ def ask_about_one_entity(
         return Scorer(channel, settings, half.model, half.matrix)
 
     roles = {
-        recording.roster.coordinator: coordinate_logits(
-            channels[recording.roster.coordinator], settings
+        coordinator: coordinate_logits(
+            channels[coordinator], settings, LogitCount.of(channels[coordinator], settings)
         ),
         SHOP: request_logits(channels[SHOP], settings, trained.model, columns, rows),
         **{party: scorer(channels[party]).answer() for party in FEATURE_PARTIES},

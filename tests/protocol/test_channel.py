@@ -70,7 +70,7 @@ def test_arrays_round_trip(values: np.ndarray[tuple[int], np.dtype[np.float64]])
     assert again.latent_sums.shape == (len(values), 1)
     integers = values.view(np.int64)
     assert (
-        decode(ScoreRequest, encode(ScoreRequest(integers, np.array([1])))).entities.tolist()
+        decode(ScoreRequest, encode(ScoreRequest(integers, np.array([20])))).entities.tolist()
         == integers.tolist()
     )
 

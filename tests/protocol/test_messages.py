@@ -1,11 +1,29 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from protocol import messages
-from protocol.messages import MESSAGES, Message, Role, disclosure_table
+from protocol.errors import RemoteProtocolError
+from protocol.messages import (
+    MESSAGES,
+    BatchPlan,
+    BrierShare,
+    Ciphertexts,
+    EncryptedShares,
+    IntArray,
+    KeptEpochs,
+    Message,
+    Role,
+    SamplePositions,
+    ScoreRequest,
+    ScoreSchedule,
+    SigmoidSeries,
+    disclosure_table,
+)
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 
@@ -32,3 +50,35 @@ def test_the_coordinator_receives_no_residual_logit_or_plain_gradient() -> None:
     words = {"ContributionShare", "DealtShare", "Opening"}  # uniform, as the audit shows
     public = {"SigmoidSeries", "SamplePositions", "RoundEnd", "ScoreSchedule"}
     assert heard - in_the_open == words | public
+
+
+def of(*numbers: int) -> IntArray:
+    return np.array(numbers, dtype=np.int64)
+
+
+LARGEST = 2**63 - 1
+NOTHING = Ciphertexts(128, b"")
+MALFORMED: dict[str, Callable[[], Message]] = {
+    # 2 (2^63 - 1) + 3 comes round to 1 in 64 bits.
+    "parts that seem to add up": lambda: SamplePositions(
+        "bank", of(0), of(LARGEST, LARGEST, 3), of(1, 1, 1)
+    ),
+    "batches that seem to add up": lambda: BatchPlan(
+        of(0), of(LARGEST, LARGEST, 3), of(LARGEST, LARGEST, 3)
+    ),
+    "batches in a square": lambda: BatchPlan(of(0, 1)[:, None], of(1, 1), of(1, 1)),
+    "positions in a square": lambda: SamplePositions("bank", of(0, 0)[:, None], of(1, 1), of(1, 1)),
+    "epochs in a square": lambda: KeptEpochs(bytes(16), of(1, 2)[:, None]),
+    "the least of all coefficients": lambda: SigmoidSeries(32, of(1, -(2**63))),
+    "two sums of residuals": lambda: EncryptedShares(NOTHING, NOTHING, np.zeros(2, np.uint64)),
+    "no sum of squares": lambda: BrierShare(np.zeros(0, np.uint64)),
+    "logits in a square": lambda: ScoreSchedule(of(1, 1)[:, None]),
+    "fewer logits than entities": lambda: ScoreRequest(of(0, 1, 2), of(2)),
+    "fewer pairs than entities": lambda: ScoreRequest(of(0, 1, 2), of(2, 1)),
+}
+
+
+@pytest.mark.parametrize("make", MALFORMED.values(), ids=MALFORMED)
+def test_what_cannot_be_is_refused(make: Callable[[], Message]) -> None:
+    with pytest.raises(RemoteProtocolError, match="malformed: expected"):
+        make()

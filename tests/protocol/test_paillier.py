@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from key_holder import opened
 
 from protocol.errors import GuardError, LayoutError, RemoteProtocolError, SettingsError
+from protocol.messages import Ciphertexts
 from protocol.paillier import (
     EncryptedVector,
     Encryptor,
@@ -137,9 +138,9 @@ def test_vectors_of_different_length_are_not_added(encryptor: Encryptor) -> None
 
 def test_bytes_round_trip(encryptor: Encryptor) -> None:
     encrypted = encryptor.encrypt([1, -2, 3])
-    data = encrypted.to_bytes()
-    assert len(data) == 3 * encryptor.public_key.ciphertext_bytes == 3 * 128
-    again = EncryptedVector.from_bytes(encryptor.public_key, data, sender="bank")
+    sent = encrypted.to_wire()
+    assert len(sent.data) == 3 * encryptor.public_key.ciphertext_bytes == 3 * 128
+    again = EncryptedVector.from_wire(encryptor.public_key, sent, sender="bank")
     assert again.integers() == encrypted.integers()
 
 
@@ -153,9 +154,15 @@ def test_numbers_that_are_no_ciphertexts_are_refused(insecure_test_key: PrivateK
         with pytest.raises(
             RemoteProtocolError, match="bank sent a number that is not a ciphertext"
         ):
-            EncryptedVector.from_bytes(key, data, sender="bank")
+            EncryptedVector.from_wire(key, Ciphertexts(128, data), sender="bank")
     with pytest.raises(RemoteProtocolError, match="bank sent 5 bytes"):
-        EncryptedVector.from_bytes(key, b"12345", sender="bank")
+        EncryptedVector.from_wire(key, Ciphertexts(128, b"12345"), sender="bank")
+
+
+def test_ciphertexts_are_as_wide_as_they_say(encryptor: Encryptor) -> None:
+    data = encryptor.encrypt([1, 2]).to_bytes()
+    with pytest.raises(RemoteProtocolError, match=r"256 bytes, 256 a ciphertext, where .* of 128"):
+        EncryptedVector.from_wire(encryptor.public_key, Ciphertexts(256, data), sender="bank")
 
 
 def test_unfit_public_keys_are_refused(insecure_test_key: PrivateKey) -> None:
@@ -203,8 +210,8 @@ def test_the_engines_read_each_other(insecure_test_key: PrivateKey) -> None:
     ours = Encryptor(insecure_test_key.public_key).encrypt(integers)
     n = int(by_phe.public_key.n)
     assert insecure_test_key.decrypt(
-        EncryptedVector.from_bytes(insecure_test_key.public_key, theirs.to_bytes(), sender="phe")
+        EncryptedVector.from_wire(insecure_test_key.public_key, theirs.to_wire(), sender="phe")
     ) == [integer % n for integer in integers]
     assert by_phe.decrypt(
-        EncryptedVector.from_bytes(by_phe.public_key, ours.to_bytes(), sender="us")
+        EncryptedVector.from_wire(by_phe.public_key, ours.to_wire(), sender="us")
     ) == [integer % n for integer in integers]

@@ -9,8 +9,8 @@ import pytest
 from protocol.errors import GuardError, RemoteProtocolError
 from protocol.forward import Contribution
 from protocol.in_process import InProcessTransport
-from protocol.messages import LogitShare, PartialLogits, ScoreRequest
-from protocol.scoring import SumScores, request_pairs
+from protocol.messages import LogitShare, PartialLogits, ScoreRequest, ScoreSchedule
+from protocol.scoring import LogitCount, SumScores, request_pairs
 from scenarios import baselines, runner
 from scenarios.baselines import JOINT, POOLED
 from scenarios.runner import Run
@@ -125,6 +125,28 @@ def test_more_scores_than_agreed_are_refused(load_scenario: LoadScenario) -> Non
         )
         with pytest.raises(GuardError, match=rf"asked for {learned} joint logits, but scoring"):
             runner.run(scenario)
+
+
+def test_logits_are_counted_without_coming_round() -> None:
+    count = LogitCount("bank", limit=10)
+    count.add(np.array([2, 5]))
+    with pytest.raises(GuardError, match=f"asked for {10 + 2**64} joint logits"):
+        count.add(np.array([2**32, 2**32]))
+
+
+def test_the_coordinator_counts_logits_too(
+    load_scenario: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A label party may declare fewer to those it asks than it has computed."""
+    scenario = load_scenario("disclosure=shared", "epochs=1", "scoring.limit=1000")
+    honest = ScoreSchedule.__init__
+
+    def many(self: ScoreSchedule, logits: object) -> None:
+        honest(self, np.array([1001]))
+
+    monkeypatch.setattr(ScoreSchedule, "__init__", many)
+    with pytest.raises(GuardError, match="coordinator was asked for 1001 joint logits"):
+        runner.run(scenario)
 
 
 def test_pair_scores_by_hand() -> None:
