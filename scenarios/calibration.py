@@ -123,7 +123,7 @@ def calibrate(
             progress(f"{engine}, {bits} bits")
             measured[f"{engine} {bits}"] = calibrate_operations(bits, engine)
     if known is None or everything:
-        progress("everything else")
+        progress("in the clear")
         rest, base = calibrate_rest(), _fresh_process_memory()
     else:
         rest, base = known.rest, known.base_memory

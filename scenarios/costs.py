@@ -19,14 +19,14 @@ from scenarios.runner import Run
 from scenarios.scenario import COORDINATOR, Scenario
 from scenarios.shapes import Shapes
 
-REST = "everything else"
+REST = "in the clear"
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What one training is expected to cost.
 
-    ``cpu_seconds`` by (party, kind of operation), over all epochs; "everything else" is Python's and numpy's share.
+    ``cpu_seconds`` by (party, kind of operation), over all epochs; ``REST`` is what Python and numpy do besides.
     ``size`` is bytes by (sender, receiver) and ``messages`` their number. ``memory`` is each party's; a process that
     computes nothing holds ``base_memory`` bytes.
     """

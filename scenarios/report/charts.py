@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from scenarios.costs import REST
 from scenarios.report import conversation, numbers
 from scenarios.report.conversation import STAGES
-from scenarios.report.plots import LOOKS, OTHERS, Axis, Bars, Chart, Curve, Drawing, Exchange
+from scenarios.report.plots import Axis, Bars, Chart, Curve, Drawing, Exchange, largest_parts
 from scenarios.report.record import Account
 from scenarios.run_folder import TRAINING
 
-IN_THE_CLEAR = "in the clear"
 _LEAST_SHARE = 0.01
 _MOST_POINTS = 150
 
@@ -84,22 +83,18 @@ def _operation_bars(record: Account, parties: Sequence[str]) -> Bars:
     for party in parties:
         kinds = {kind: seconds for kind, (_, seconds) in record.operations(party, TRAINING).items()}
         rest = record.cost("cpu seconds", party, TRAINING) - sum(kinds.values())
-        spent[party] = {**kinds, IN_THE_CLEAR: max(rest, 0.0)}
-    totals = defaultdict[str, float](float)
-    for kind, seconds in (one for kinds in spent.values() for one in kinds.items()):
-        totals[kind] += seconds
-    whole = sum(totals.values())
-    longest = sorted(totals, key=lambda kind: -totals[kind])[: LOOKS - 1]
-    shown = [kind for kind in longest if totals[kind] >= _LEAST_SHARE * whole]
-    bars = {party: {kind: kinds.get(kind, 0.0) for kind in shown} for party, kinds in spent.items()}
-    if len(shown) < len(totals):
-        for party, kinds in spent.items():
-            bars[party][OTHERS] = sum(kinds.values()) - sum(bars[party].values())
-    shares = ", ".join(f"{kind} {totals[kind] / whole:.0%}" for kind in shown)
+        spent[party] = {**kinds, REST: max(rest, 0.0)}
+    bars = dict(zip(spent, largest_parts(list(spent.values()), _LEAST_SHARE), strict=True))
+    totals = {
+        kind: sum(kinds[kind] for kinds in bars.values()) for kind in next(iter(bars.values()))
+    }
+    shares = ", ".join(
+        f"{kind} {seconds / (sum(totals.values()) or 1.0):.0%}" for kind, seconds in totals.items()
+    )
     return Bars(
         "operations",
         "CPU time of training by operation",
-        f"CPU seconds of training, of which {shares}. In the clear is whatever is no encrypted operation.",
+        f"CPU seconds of training: {shares}. In the clear is whatever is no encrypted operation.",
         bars,
         numbers.seconds,
     )

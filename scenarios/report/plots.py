@@ -7,6 +7,7 @@ scaled down. Colours are the page's variables; a plot on its own brings them alo
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -282,6 +283,26 @@ class Exchange(Drawing):
             y = self.top + self.line * index + 24
             arrows.append(Arrow(x[step.sender], x[step.receiver], y, middle, step, words))
         return arrows
+
+
+def largest_parts(
+    stacks: Sequence[Mapping[str, float]], least: float = 0.0
+) -> list[dict[str, float]]:
+    """Return stacks of at most ``LOOKS`` parts, the longest first; what is small in all of them together is one.
+
+    Small is also what has less than the share ``least`` of everything.
+    """
+    totals = defaultdict[str, float](float)
+    for part, amount in (one for stack in stacks for one in stack.items()):
+        totals[part] += amount
+    ranked = sorted(totals, key=lambda part: -totals[part])
+    longest = ranked if len(ranked) <= LOOKS else ranked[: LOOKS - 1]
+    kept = [part for part in longest if totals[part] >= least * sum(totals.values())]
+    parts = [{part: stack.get(part, 0.0) for part in kept} for stack in stacks]
+    if len(kept) < len(totals):
+        for stack, shown in zip(stacks, parts, strict=True):
+            shown[OTHERS] = sum(stack.values()) - sum(shown.values())
+    return parts
 
 
 def _step(span: float) -> float:

@@ -12,10 +12,9 @@ import pandas as pd
 from protocol.paillier import SECURE_KEY_BITS
 from scenarios import sweep
 from scenarios.report import numbers
-from scenarios.report.plots import LOOKS, OTHERS, Axis, Bars, Chart, Curve, Drawing
+from scenarios.report.plots import LOOKS, Axis, Bars, Chart, Curve, Drawing, largest_parts
 from scenarios.report.record import default_settings, flat_settings
 from scenarios.report.rendering import save, save_drawing, template
-from scenarios.run_folder import PHASES
 from scenarios.sweep import Outcome
 
 TOLERANCE = 0.25  # of a measurement: how far a prediction may be off
@@ -60,7 +59,7 @@ def _against(done: Sequence[Outcome], factor: str) -> list[Drawing]:
         return []
     return [
         *_growth(chosen, factor),
-        _bars("cost", "CPU seconds by phase", done, factor, _by_phase),
+        _bars("cost", "CPU seconds by phase", done, factor, sweep.seconds_by_phase),
         _bars(
             "operations",
             "CPU seconds of training by operation",
@@ -97,11 +96,6 @@ def _growth(chosen: Sequence[Outcome], factor: str) -> list[Chart]:
     ]
 
 
-def _by_phase(one: Outcome) -> Mapping[str, float]:
-    spent = sweep.seconds_by_phase(one)
-    return {phase: spent.get(phase, 0.0) for phase in PHASES}
-
-
 def _bars(
     name: str,
     title: str,
@@ -111,12 +105,9 @@ def _bars(
     write: Callable[[float], str] = numbers.seconds,
 ) -> Bars:
     """Draw a bar a level, the mean of its repeats; parts that are small in the whole sweep are drawn as one."""
-    parts = pd.DataFrame([parts_of(one) for one in done]).fillna(0.0)
-    if len(parts.columns) > LOOKS:
-        largest = parts.sum().nlargest(LOOKS - 1).index
-        parts = parts[largest].assign(**{OTHERS: parts.drop(columns=largest).sum(axis=1)})
     chosen = sweep.one_factor(done, factor)
-    parts = parts[[one in chosen for one in done]]
+    stacks = largest_parts([parts_of(one) for one in done])
+    parts = pd.DataFrame([stack for stack, one in zip(stacks, done, strict=True) if one in chosen])
     means = parts.groupby([one.levels[factor] for one in chosen], sort=False).mean()
     bars = {
         f"{factor} {level}": {str(part): float(amount) for part, amount in row.items()}

@@ -12,7 +12,7 @@ import pytest
 from parties.features import FeatureEncoder
 from protocol.errors import SettingsError
 from scenarios import baselines, run_folder, runner
-from scenarios.costs import Prediction
+from scenarios.costs import REST, Prediction
 from scenarios.counting import Memory
 from scenarios.runner import Run
 from scenarios.scenario import Scenario
@@ -59,7 +59,7 @@ def test_a_run_leaves_what_the_page_says(run: Run, tmp_path: Path) -> None:
 def test_a_prediction_stands_beside_what_was_measured(
     apart: bool, run: Run, tmp_path: Path
 ) -> None:
-    seconds = {("shop", "masks"): 2.0, ("shop", "everything else"): 1.0, ("bank", "masks"): 4.0}
+    seconds = {("shop", "masks"): 2.0, ("shop", REST): 1.0, ("bank", "masks"): 4.0}
     memory = {"shop": Memory(lasting=20, working=10), "bank": Memory(lasting=10, working=40)}
     predicted = Prediction(1, seconds, {("shop", "bank"): 1000}, {}, memory, 100)
     folder = run_folder.write(

@@ -8,6 +8,7 @@ from finished_sweep import outcome, swept
 
 from protocol.errors import SettingsError
 from scenarios import sweep
+from scenarios.costs import REST
 from scenarios.shapes import Shapes
 from scenarios.sweep import Cell, Factor, Outcome
 
@@ -131,7 +132,7 @@ def test_nothing_on_the_front_is_beaten() -> None:
 def test_seconds_and_bytes_are_told_apart() -> None:
     one = outcome("1024", "open", 4.0, 0.9)
     assert sweep.seconds_by_phase(one) == {"training": 4.0, "alignment": 0.1}
-    assert sweep.seconds_by_operation(one) == {"encryptions": 2.0, "everything else": 2.0}
+    assert sweep.seconds_by_operation(one) == {"encryptions": 2.0, REST: 2.0}
     assert sweep.bytes_by_link(one) == {"shop → bank": 1000}
 
 

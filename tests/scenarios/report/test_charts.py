@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from scenarios.costs import REST
 from scenarios.report import charts
 from scenarios.report.plots import Bars, Chart
 from scenarios.report.record import Record
@@ -61,7 +62,7 @@ def test_small_kinds_of_operations_stand_together(record: Record) -> None:
     bars = drawn(record)["operations"]
     assert isinstance(bars, Bars)
     assert bars.bars["laboratory"] == pytest.approx(
-        {"products": 60, "masks": 20, "packings": 12, charts.IN_THE_CLEAR: 7, "all others": 1}
+        {"products": 60, "masks": 20, "packings": 12, REST: 7, "all others": 1}
     )
     assert sum(bars.bars["clinic"].values()) == 0
     assert len(bars.parts) <= 6

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from scenarios.report import numbers
 from scenarios.report.conversation import Step
-from scenarios.report.plots import WIDTH, Axis, Bars, Chart, Curve, Exchange
+from scenarios.report.plots import (
+    LOOKS,
+    OTHERS,
+    WIDTH,
+    Axis,
+    Bars,
+    Chart,
+    Curve,
+    Exchange,
+    largest_parts,
+)
 
 finite = st.floats(-1e9, 1e9).map(lambda value: round(value, 6))
 
@@ -51,6 +61,17 @@ def test_bars_are_as_long_as_their_parts() -> None:
     assert [(x, width) for x, width, *_ in shop] == [(0, WIDTH / 4), (WIDTH / 4, 3 * WIDTH / 4)]
     assert bank[0][1] == WIDTH / 2
     assert [name for *_, name in bars.legend] == ["a", "b"]
+
+
+def test_the_smallest_parts_are_drawn_as_one() -> None:
+    kinds = {f"kind {number}": float(number) for number in range(9)}
+    (parts,) = largest_parts([kinds])
+    assert len(parts) == LOOKS
+    assert parts == {**{f"kind {number}": number for number in (8, 7, 6, 5, 4)}, OTHERS: 6}
+    few, none = largest_parts([{"a": 98.5, "b": 1, "c": 0.5}, {}], least=0.01)
+    assert few == {"a": 98.5, "b": 1, OTHERS: 0.5}
+    assert none == {"a": 0, "b": 0, OTHERS: 0}
+    assert largest_parts([{"a": 0.0}]) == [{"a": 0}]
 
 
 def test_nothing_to_draw_is_no_error() -> None:

@@ -7,11 +7,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from finished_sweep import outcome, swept
+from finished_sweep import swept
 
 from protocol.errors import SettingsError
 from scenarios import report, sweep
-from scenarios.report import plots, sweep_page
 
 ReadPage = Callable[[Path], Any]
 
@@ -73,16 +72,6 @@ def test_where_all_cells_are_refused_there_is_a_page(tmp_path: Path, read_page: 
         path.write_text(json.dumps(cell | {"refused": "too few rows"}), encoding="utf-8")
     page = read_page(report.write_sweep(tmp_path))
     assert "too few rows" in page.text
-
-
-def test_the_smallest_parts_are_drawn_as_one() -> None:
-    done = [outcome("2048", "open", 1.0, 0.9), outcome("2048", "none", 1.0, 0.9)]
-    kinds = {f"kind {number}": float(number) for number in range(9)}
-    bars = sweep_page._bars("cost", "Cost", done, "disclosure", lambda one: kinds)
-    parts = bars.bars["disclosure open"]
-    assert len(parts) == plots.LOOKS
-    assert sum(parts.values()) == sum(kinds.values())
-    assert parts["all others"] == 0 + 1 + 2 + 3
 
 
 @pytest.mark.parametrize("part", ["sweep.json", "settings.json"])
