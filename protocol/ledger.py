@@ -19,13 +19,14 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
+from operator import sub
 from types import coroutine
 from typing import Any, ClassVar, TypeVar
 
 Result = TypeVar("Result")
 
-_STATUS = Path("/proc/self/status")
+_STATUS = "/proc/self/status"
+_HAS_STATUS = os.path.exists(_STATUS)
 _SECONDS = ("seconds", "cpu seconds", "waiting seconds")
 _OF_OPERATIONS = "cpu seconds of "
 _PEAK = "peak memory"
@@ -162,21 +163,28 @@ class Ledger:
     @contextmanager
     def during_round(self) -> Iterator[None]:
         """Keep beside the phase's totals what is charged inside, as that of the next round."""
-        self.round, before = len(self.rounds), self._amounts()
+        self.round, seconds = len(self.rounds), self._seconds()
+        counts, operations = dict(self.counts), dict(self.operation_seconds)
         try:
             yield
         finally:
-            spent = {
-                quantity: amount - before.get(quantity, 0)
-                for quantity, amount in self._amounts().items()
+            spent: dict[str, float] = {
+                key[1]: number - counts.get(key, 0)
+                for key, number in self.counts.items()
+                if number != counts.get(key)
             }
+            for key, taken in self.operation_seconds.items():
+                if taken != operations.get(key):
+                    spent[_OF_OPERATIONS + key[1]] = taken - operations.get(key, 0.0)
+            spent.update(zip(_SECONDS, map(sub, self._seconds(), seconds), strict=True))
             self.rounds.append(RoundRecord(self.phase, self.round, spent))
             self.round = None
 
-    def _amounts(self) -> dict[str, float]:
-        """Return what the present phase has been charged so far, by quantity."""
+    def _seconds(self) -> tuple[float, float, float]:
+        """Return the present phase's seconds of each kind, up to now."""
         self.clock(running=self._running is not None)
-        return {quantity: n for phase, quantity, n in self._totals() if phase == self.phase}
+        phase = self.phase
+        return self.seconds[phase], self.cpu_seconds[phase], self.waiting_seconds[phase]
 
     def clock(self, *, running: bool) -> None:
         """Charge the seconds since the clock was last set, and let it go on or stand still."""
@@ -311,9 +319,10 @@ def merge(done: Apart) -> None:
 def peak_memory() -> int:
     """Return the most memory this process has held, in bytes."""
     # Linux hands the other figure on from parent to child.
-    if _STATUS.exists():
-        words = _STATUS.read_text(encoding="ascii", errors="replace").split()
-        return 1024 * int(words[words.index("VmHWM:") + 1])
+    if _HAS_STATUS:
+        with open(_STATUS, "rb", buffering=0) as file:
+            _, _, kilobytes = file.read().partition(b"VmHWM:")
+        return 1024 * int(kilobytes.split(None, 1)[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
