@@ -70,7 +70,7 @@ faults: .venv/installed-dev
 try-deploy: .venv/installed
 	BIN=$(BIN) tests/network_namespaces.sh
 
-# The tables and plots of docs/cost.md, from real runs; take a quiet machine. About a quarter of an hour.
+# The tables and plots of docs/cost.md, from real runs; take a quiet machine. Under ten minutes.
 cost-study: .venv/installed-dev
 	$(BIN)/python -m scenarios.study
 
