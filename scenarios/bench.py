@@ -316,7 +316,12 @@ def main(key_bits: tuple[int, ...], as_json: bool, out: Path) -> None:
                 measured += measure(key)
             except ImportError:
                 console.print(f"{peer} is not installed: skipped")
-        console.print(_table(bits, [one for one in measured if one.key_bits == bits], list(paths)))
+        of_size = [one for one in measured if one.key_bits == bits]
+        for path in paths:
+            console.print(_table(bits, of_size, list(paths), path))
+        for one in of_size:
+            if one.operation == EPOCH:
+                console.print(f"{one.library}, {EPOCH}: {one.microseconds / 1e6:.1f} s")
     if as_json:
         click.echo(json.dumps([asdict(one) for one in measured]))
     folder = write(measured, out)
@@ -331,27 +336,21 @@ def ratio(measured: list[Measurement], operation: str, library: str, peer: str) 
     return theirs / ours if ours and theirs else None
 
 
-def _table(bits: int, measured: list[Measurement], paths: list[str]) -> Table:
-    title = f"{bits} bits: microseconds on one core, and how many times faster than others"
-    table = new_table(title, ["operation"], [])
+def _table(bits: int, measured: list[Measurement], paths: list[str], path: str) -> Table:
     peers = list(dict.fromkeys(one.library for one in measured if one.library not in paths))
-    for path in paths:
-        table.add_column(path, justify="right")
-        table.add_column("mults", justify="right")
-        for peer in peers:
-            table.add_column(f"x {peer}", justify="right", style="dim")
-    for operation in dict.fromkeys(one.operation for one in measured):
-        cells = []
-        for path in paths:
-            (own,) = (one for one in measured if one.operation == operation and one.library == path)
-            multiplications = own.multiplications
-            cells += [
-                f"{own.microseconds:,.2f}",
+    headings = ["us", "mults", *(f"x {peer}".replace(", ", ",\n") for peer in peers)]
+    title = f"{bits} bits, {path}: microseconds on one core, times as fast as others"
+    table = new_table(title, ["operation"], headings)
+    for one in measured:
+        if one.library == path and one.operation != EPOCH:
+            multiplications = one.multiplications
+            ratios = [ratio(measured, one.operation, path, peer) for peer in peers]
+            table.add_row(
+                one.operation,
+                f"{one.microseconds:,.2f}",
                 "" if multiplications is None else f"{multiplications:,.2f}",
-            ]
-            ratios = [ratio(measured, operation, path, peer) for peer in peers]
-            cells += ["" if number is None else f"{number:,.1f}" for number in ratios]
-        table.add_row(operation, *cells)
+                *("" if number is None else f"{number:,.1f}" for number in ratios),
+            )
     return table
 
 

@@ -26,7 +26,8 @@ def new_table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table
     """Return an empty table with headings of words, to the left, and of numbers, to the right."""
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for heading in words:
-        made.add_column(heading, overflow="fold")  # parties may differ at the end of their names
+        # Parties may differ at the end of their names.
+        made.add_column(heading, overflow="fold", min_width=min(12, len(heading)))
     for heading in numbers:
         made.add_column(heading, justify="right", no_wrap=True)  # a number that is cut is another
     return made
