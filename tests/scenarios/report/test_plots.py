@@ -49,7 +49,11 @@ def test_a_curve_is_drawn_where_its_points_are() -> None:
         f"M{left} {chart.bottom}L{(left + right) / 2:g} {chart.top}L{right:g} {chart.top}"
     )
     drawing = ElementTree.fromstring(chart.alone())
-    assert drawing.get("viewBox") == f"0 0 {WIDTH} {float(chart.height)}"
+    assert drawing.get("viewBox") == f"-14 -36 {WIDTH + 28} {chart.height + 50:.1f}"
+    assert drawing.findtext("{*}text[@class='heading']") == "ROC"
+    inside = ElementTree.fromstring(chart.svg())
+    assert inside.get("viewBox") == f"0 0 {WIDTH} {float(chart.height)}"
+    assert inside.find("{*}text[@class='heading']") is None
 
 
 def test_bars_are_as_long_as_their_parts() -> None:

@@ -36,8 +36,11 @@ def test_a_drawing_is_written_as_svg_and_png_with_its_words(tmp_path: Path) -> N
         rendering.save_drawing(tmp_path / f"{name}.svg", drawing.alone())
         drawn[name] = pixels(tmp_path / f"{name}.png")
         assert LABEL in (tmp_path / "labelled.svg").read_text(encoding="utf-8")
-        assert drawn[name].shape == (round(2 * drawing.height), 1 + 4 * round(2 * WIDTH))
-    below = round(2 * (drawing.bottom + 22))
+        assert drawn[name].shape == (
+            round(2 * (drawing.height + 50)),
+            1 + 4 * round(2 * WIDTH + 56),
+        )
+    below = round(2 * (36 + drawing.bottom + 22))
     changed = np.flatnonzero((drawn["labelled"] != drawn["bare"]).any(axis=1))
     assert len(changed) > 8  # rows of pixels, of a font of 11 units
     assert changed.min() > below
