@@ -234,17 +234,16 @@ def cost(
         def advance(done: int, outcome: sweep.Outcome) -> None:
             bar.update(task, completed=done, description=sweep.describe(outcome.levels))
 
-        outcomes = sweep.sweep(cells, folder, advance)
+        done = sweep.sweep(cells, folder, advance)
         bar.update(task, description="trained")
-    _print_sweep(console, cells, outcomes)
+    _print_sweep(console, done)
     console.print(f"Kept in {folder}; the report is {report.write_sweep(folder)}")
     if as_json:
-        click.echo(sweep.to_json(outcomes))
+        click.echo(sweep.to_json(done.outcomes))
 
 
-def _print_sweep(
-    console: Console, cells: Sequence[sweep.Cell], outcomes: Sequence[sweep.Outcome]
-) -> None:
+def _print_sweep(console: Console, done: sweep.Sweep) -> None:
+    outcomes = done.outcomes
     repeated = any(one.repeat for one in outcomes)
     shown = [heading for heading in sweep.figures(outcomes[0]) if heading != "predicted"]
     table = new_table(
@@ -263,7 +262,7 @@ def _print_sweep(
         console.print(f"[yellow]refused:[/yellow] {cell}: {reason}")
     for factor, power in sweep.growth(outcomes).items():
         console.print(f"CPU seconds grow as {factor}^{power:.2f}, all else as in the first cell")
-    if any(cell.scenario.encryption.key_bits < SECURE_KEY_BITS for cell in cells):
+    if done.has_weak_keys:
         console.print(
             f"[yellow]Keys under {SECURE_KEY_BITS} bits can be broken:[/yellow] insecure_key = true was set for them"
         )

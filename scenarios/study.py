@@ -182,7 +182,7 @@ def main(only: tuple[str, ...], page: Path, folder: Path) -> None:
         cells = study.cells()
         sweep.calibrate(cells, folder / study.name)
         say = partial(_say, study.name, len(cells))
-        outcomes = sweep.sweep(cells, folder / study.name, say)
+        outcomes = sweep.sweep(cells, folder / study.name, say).outcomes
         extra = predicted_rows() if study.name == "rows" else []
         text = refresh(text, study.name, table(outcomes, extra))
         shares = [

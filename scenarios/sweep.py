@@ -46,8 +46,8 @@ Levels = dict[str, str]
 Result = TypeVar("Result")
 
 DEFAULT = ("key_bits=2048,1024", "disclosure=shared,open,none")
-OF_TABLES = ("rows", "columns", "binary")  # and made-up ones can have any
-PARTIES = "parties"
+PARTIES, COLUMNS = "parties", "columns"
+OF_TABLES = ("rows", COLUMNS, "binary")  # and made-up ones can have any
 _STUDY = "vary it in the scenario 'cost-study'"
 _INDEX = "sweep.json"
 _CPU_SECONDS = "cpu seconds"
@@ -162,20 +162,22 @@ def resolve(
         if name == "factors":
             model = "logistic" if value == "0" else "factorization-machine"
             settings += [f"model={model}", *([] if value == "0" else [f"factors={value}"])]
-        elif name in OF_TABLES:
+        elif name in OF_TABLES and _made_up(usual, name):
             settings += [
-                f"parties.{party.name}.arguments.{name}={value}"
-                for party in usual.parties
-                if _made_up(usual, name)
+                f"parties.{party.name}.arguments.{name}={value}" for party in usual.parties
             ]
-        elif name != PARTIES:
+        elif name not in (PARTIES, *OF_TABLES):
             settings.append(f"{name}={value}")
     scenario = load(source, settings, seed, data_path)
     for name, value in levels.items():
         if name == PARTIES:
             scenario = _with_parties(scenario, value)
+        elif name == COLUMNS and not _made_up(usual, name):
+            scenario = _with_columns(scenario, value)
         elif name in OF_TABLES and not _made_up(usual, name):
-            scenario = _with_columns(scenario, name, value)
+            raise SettingsError(
+                f"--vary {name}={value}: the tables of {scenario.name} cannot be made with other {name}; {_STUDY}"
+            )
     encryption, training = scenario.encryption, scenario.training
     weak = encryption.key_bits < SECURE_KEY_BITS
     return scenario.model_copy(
@@ -223,12 +225,8 @@ def _with_parties(scenario: Scenario, number: str) -> Scenario:
     return validated(Scenario, fewer, f"--vary parties={number}")
 
 
-def _with_columns(scenario: Scenario, name: str, number: str) -> Scenario:
+def _with_columns(scenario: Scenario, number: str) -> Scenario:
     """Return the scenario with the first so many columns of each party's table, or all where it has fewer."""
-    if name != "columns":
-        raise SettingsError(
-            f"--vary {name}={number}: the tables of {scenario.name} cannot be made with other {name}; {_STUDY}"
-        )
     tables = {party.name: scenario.dataset(party).feature_columns for party in scenario.parties}
     most = max(map(len, tables.values()))
     if not number.isdigit() or not 1 <= int(number) <= most:
@@ -240,13 +238,11 @@ def _with_columns(scenario: Scenario, name: str, number: str) -> Scenario:
     return scenario.model_copy(update={"parties": parties})
 
 
-def sweep(
-    cells: Sequence[Cell], folder: Path, progress: Callable[[int, Outcome], None]
-) -> list[Outcome]:
+def sweep(cells: Sequence[Cell], folder: Path, progress: Callable[[int, Outcome], None]) -> Sweep:
     """Run every cell that is not done yet, and write the tables; ``progress`` hears of each, done before or now."""
     check_writable(folder)
     (folder / "cells").mkdir(parents=True, exist_ok=True)
-    outcomes = []
+    outcomes = list[Outcome]()
     for number, cell in enumerate(cells, 1):
         path = folder / "cells" / f"{cell.name}.json"
         outcome = _read(path, cell.levels, cell.repeat)
@@ -258,22 +254,29 @@ def sweep(
         outcomes.append(outcome)
         progress(number, outcome)
     write_tables(outcomes, folder)
-    write_json(folder / "settings.json", cells[0].scenario.model_dump(mode="json"))
+    scenario, described = cells[0].scenario, environment.describe()
+    weak = any(cell.scenario.encryption.key_bits < SECURE_KEY_BITS for cell in cells)
+    write_json(folder / "settings.json", scenario.model_dump(mode="json"))
     index = {
         "cells": [{"name": c.name, "levels": c.levels, "repeat": c.repeat} for c in cells],
-        "environment": environment.describe(),
+        "environment": described,
+        "has_weak_keys": weak,
     }
     write_json(folder / _INDEX, index)
-    return outcomes
+    return Sweep(scenario, outcomes, described, weak)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep: the settings of its first cell, what came of each, and the ``environment`` it ran in."""
+    """A finished sweep: the settings of its first cell, what came of each, and the ``environment`` it ran in.
+
+    It ``has_weak_keys`` if any cell's key can be broken.
+    """
 
     scenario: Scenario
     outcomes: list[Outcome]
     environment: dict[str, str]
+    has_weak_keys: bool
 
     @property
     def levels(self) -> dict[str, list[str]]:
@@ -282,12 +285,6 @@ class Sweep:
             factor: list(dict.fromkeys(one.levels[factor] for one in self.outcomes))
             for factor in self.outcomes[0].levels
         }
-
-    @property
-    def has_weak_keys(self) -> bool:
-        """Whether any cell's key can be broken."""
-        usual = str(self.scenario.encryption.key_bits)
-        return any(int(bits) < SECURE_KEY_BITS for bits in self.levels.get("key_bits", [usual]))
 
 
 def is_sweep(folder: Path) -> bool:
@@ -307,7 +304,7 @@ def read(folder: Path) -> Sweep:
         outcomes = [outcome for outcome in found if outcome is not None]
         if not outcomes or len(outcomes) < len(found):
             raise KeyError("cells")
-        return Sweep(scenario, outcomes, index["environment"])
+        return Sweep(scenario, outcomes, index["environment"], index["has_weak_keys"])
     except (OSError, ValueError, KeyError, TypeError):
         raise SettingsError(
             f"{folder} is missing a part or damaged; expected what 'colonnade cost' wrote"

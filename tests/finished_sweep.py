@@ -38,4 +38,4 @@ def swept(folder: Path) -> list[Outcome]:
             kept = Outcome(cell.levels, 0, refused="too few rows")
         path = folder / "cells" / f"{cell.name}.json"
         path.write_bytes(sweep._OUTCOME.dump_json(kept))
-    return sweep.sweep(cells, folder, lambda done, one: None)
+    return sweep.sweep(cells, folder, lambda done, one: None).outcomes

@@ -11,7 +11,7 @@ from scenarios.baselines import JOINT
 from scenarios.report import numbers
 from scenarios.report.charts import phase_bars
 from scenarios.report.page import RANKINGS, SCORES, shown
-from scenarios.report.plots import LOOKS, Axis, Chart, Curve, Drawing
+from scenarios.report.plots import LOOKS, Axis, Chart, Curve, Drawing, by_name
 from scenarios.report.record import Record
 from scenarios.report.rendering import save, save_drawing, template
 
@@ -53,7 +53,7 @@ def compare(folders: Sequence[Path], path: Path) -> Path:
             if key in _OVERVIEW
         ],
         tables=_tables(runs, "scores", SCORES) + _tables(runs, "rankings", RANKINGS),
-        drawings=drawings,
+        drawings=by_name(drawings),
     )
     save(path, page)
     return path

@@ -8,8 +8,8 @@ from pathlib import Path
 from protocol.messages import Role
 from scenarios.baselines import ALONE, CONSTANT, JOINT, POOLED, SKLEARN
 from scenarios.report import charts, conversation, numbers
-from scenarios.report.plots import Axis, Chart, Curve, Drawing
-from scenarios.report.record import Account, PartyRecord, Record, default_settings
+from scenarios.report.plots import Axis, Chart, Curve, Drawing, by_name
+from scenarios.report.record import Account, PartyRecord, Record, beside_defaults
 from scenarios.report.rendering import save, save_drawing, template
 
 SCORES = {
@@ -75,17 +75,14 @@ def _publish(record: Account, name: str, drawings: Sequence[Drawing], **values: 
     exchanges = charts.exchanges(record)
     for drawing in (*drawings, *exchanges.values()):
         save_drawing(record.folder / "plots" / f"{drawing.name}.svg", drawing.alone())
-    defaults = default_settings()
     path = record.folder / "report.html"
     page = template(name).render(
         run=record,
         metrics=record.metrics,
-        drawings={drawing.name: drawing for drawing in drawings},
+        drawings=by_name(drawings),
         exchanges=exchanges,
         learned={party: conversation.lessons(record.steps, party) for party in record.roles},
-        settings={
-            name: (value, defaults.get(name)) for name, value in record.flat_settings.items()
-        },
+        settings=beside_defaults(record.flat_settings),
         **values,
     )
     save(path, page)

@@ -285,6 +285,11 @@ class Exchange(Drawing):
         return arrows
 
 
+def by_name(drawings: Sequence[Drawing]) -> dict[str, Drawing]:
+    """Return drawings by their names, as templates ask for them."""
+    return {drawing.name: drawing for drawing in drawings}
+
+
 def largest_parts(
     stacks: Sequence[Mapping[str, float]], least: float = 0.0
 ) -> list[dict[str, float]]:

@@ -274,9 +274,10 @@ def _damaged(folder: Path) -> SettingsError:
     )
 
 
-def default_settings() -> dict[str, object]:
-    """Return what a scenario file gets that sets nothing, as ``group.name``."""
-    return _flatten(ProtocolSettings().model_dump(mode="json"))
+def beside_defaults(settings: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    """Return each flat setting with what a scenario file gets that does not set it."""
+    defaults = _flatten(ProtocolSettings().model_dump(mode="json"))
+    return {name: (value, defaults.get(name)) for name, value in settings.items()}
 
 
 def _flatten(group: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -12,8 +12,8 @@ import pandas as pd
 from protocol.paillier import SECURE_KEY_BITS
 from scenarios import sweep
 from scenarios.report import numbers
-from scenarios.report.plots import LOOKS, Axis, Bars, Chart, Curve, Drawing, largest_parts
-from scenarios.report.record import default_settings, flat_settings
+from scenarios.report.plots import LOOKS, Axis, Bars, Chart, Curve, Drawing, by_name, largest_parts
+from scenarios.report.record import beside_defaults, flat_settings
 from scenarios.report.rendering import save, save_drawing, template
 from scenarios.sweep import Outcome
 
@@ -29,24 +29,20 @@ def write_sweep(folder: Path) -> Path:
     by_factor = {factor: _against(done, factor) for factor in study.levels}
     for drawing in sum(by_factor.values(), overview):
         save_drawing(folder / "plots" / f"{drawing.name}.svg", drawing.alone())
-    defaults = default_settings()
     path = folder / "report.html"
     page = template("sweep.html").render(
         title=f"What training costs: {study.scenario.title or study.scenario.name}",
         study=study,
         cells=cells,
-        refused=sweep.refusals(study.outcomes),
+        refused=[f"{cell}. {reason}" for cell, reason in sweep.refusals(study.outcomes).items()],
         best=sweep.pareto(done),
         off={n for n, one in cells.items() if abs(one.ratio - 1) > TOLERANCE},
         tolerance=TOLERANCE,
         secure_key_bits=SECURE_KEY_BITS,
-        overview={drawing.name: drawing for drawing in overview},
-        by_factor=by_factor,
+        overview=by_name(overview),
+        by_factor={factor: by_name(drawings) for factor, drawings in by_factor.items()},
         growth=sweep.growth(study.outcomes),
-        settings={
-            name: (value, defaults.get(name))
-            for name, value in flat_settings(study.scenario).items()
-        },
+        settings=beside_defaults(flat_settings(study.scenario)),
     )
     save(path, page)
     return path
@@ -76,9 +72,12 @@ def _growth(chosen: Sequence[Outcome], factor: str) -> list[Chart]:
     levels = sweep.numbers_of(chosen, factor)
     if levels is None or len(set(levels)) < 3:
         return []
-    measured = sorted((level, one.cpu_seconds) for level, one in zip(levels, chosen, strict=True))
-    predicted = sorted(
-        (level, one.predicted_cpu_seconds) for level, one in zip(levels, chosen, strict=True)
+    measured, predicted = (
+        sorted(zip(levels, seconds, strict=True))
+        for seconds in (
+            [one.cpu_seconds for one in chosen],
+            [one.predicted_cpu_seconds for one in chosen],
+        )
     )
     far = min(levels) > 0 and max(levels) >= 10 * min(levels)
     spent = [seconds for _, seconds in measured + predicted]

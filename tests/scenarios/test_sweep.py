@@ -99,7 +99,7 @@ def test_finished_cells_are_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sweep, "ProcessPoolExecutor", never)
     heard: list[int] = []
-    outcomes = sweep.sweep(cells, tmp_path, lambda done, outcome: heard.append(done))
+    outcomes = sweep.sweep(cells, tmp_path, lambda done, outcome: heard.append(done)).outcomes
     assert heard == [1, 2]
     assert [one.ratio for one in outcomes] == [0.5, 0.5]
     assert [one.levels for one in outcomes] == [cell.levels for cell in cells]
