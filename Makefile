@@ -13,7 +13,7 @@ test: .venv/installed-dev
 
 # The whole suite on each path of the arithmetic that this machine has.
 test-paths: .venv/installed-dev
-	for path in gmpy2 $$($(BIN)/python -c "from protocol.native import built_paths; print(*built_paths())"); do \
+	for path in gmpy2 $$($(BIN)/python -c "from protocol.encryption.native import built_paths; print(*built_paths())"); do \
 		echo "== $$path"; COLONNADE_KERNEL=$$path $(BIN)/python -m pytest || exit 1; \
 	done
 
@@ -45,15 +45,15 @@ audit: .venv/installed-dev
 # Peers are measured where they are installed: pip install sf-heu fate-utils
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python -m scenarios.bench
+	$(BIN)/python -m scenarios.benches.arithmetic
 
 # Both methods at the sizes they are promised for: a few minutes.
 bench-alignment: .venv/installed-dev
-	$(BIN)/python -m scenarios.bench_alignment
+	$(BIN)/python -m scenarios.benches.alignment
 
 # What gRPC between processes costs against one process.
 bench-network: .venv/installed
-	$(BIN)/python -m scenarios.bench_network
+	$(BIN)/python -m scenarios.benches.network
 
 # Hostile bytes for every reader: hypothesis and random mutations, then guided by coverage where atheris installs.
 fuzz: .venv/installed-dev
@@ -72,9 +72,9 @@ try-deploy: .venv/installed
 
 # The tables and plots of docs/cost.md, from real runs; take a quiet machine. Under ten minutes.
 cost-study: .venv/installed-dev
-	$(BIN)/python -m scenarios.study
+	$(BIN)/python -m scenarios.benches.study
 
-.venv/installed: pyproject.toml setup.py $(wildcard protocol/native/*)
+.venv/installed: pyproject.toml setup.py $(wildcard protocol/encryption/native/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
@@ -84,4 +84,4 @@ cost-study: .venv/installed-dev
 	@touch $@
 
 clean:
-	rm -rf .venv build *.egg-info protocol/_kernel.*.so
+	rm -rf .venv build *.egg-info protocol/encryption/_kernel.*.so

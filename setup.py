@@ -1,6 +1,6 @@
 """The one thing pyproject.toml cannot say: an extension module that may fail to build.
 
-Without a C compiler the installation goes on, and protocol/paillier.py computes with gmpy2 alone.
+Without a C compiler the installation goes on, and protocol/encryption/keys.py computes with gmpy2 alone.
 """
 
 from setuptools import Extension, setup
@@ -8,13 +8,13 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "protocol._kernel",
+            "protocol.encryption._kernel",
             sources=[
-                f"protocol/native/{name}.c"
+                f"protocol/encryption/native/{name}.c"
                 for name in ("module", "modulus", "plan", "path_ifma", "path_avx2")
             ],
             depends=[
-                f"protocol/native/{name}.h"
+                f"protocol/encryption/native/{name}.h"
                 for name in (
                     "kernel",
                     "lanes_ifma",

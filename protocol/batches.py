@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from parties.catalogue import ITEM, USER, Catalogue, draw_negatives
-from parties.dataset import PartyDataset
-from parties.model import generator
-from parties.splits import split_cold_users, split_global_time, split_per_user_by_time
-from protocol.channel import Roster
-from protocol.errors import AlignmentError, RemoteProtocolError, SettingsError
-from protocol.messages import FloatArray, IntArray, Words
-from protocol.settings import ProtocolSettings
+from protocol.errors import RemoteProtocolError
+from protocol.numbers import FloatArray, IntArray, Words
 
 Numbers = TypeVar("Numbers", FloatArray, Words)
 
@@ -71,136 +65,3 @@ def check_positions(positions: IntArray, n_rows: int, *, sender: str) -> None:
     """Raise RemoteProtocolError unless every position names one of the aligned rows."""
     if len(positions) and not (int(np.min(positions)) >= 0 and int(np.max(positions)) < n_rows):
         raise RemoteProtocolError(f"{sender} named a row beyond the {n_rows} aligned ones")
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The training batches, fixed for all epochs, and the rows held out."""
-
-    batches: list[Batch]
-    validation: Batch
-    test: Batch
-
-    @property
-    def training_samples(self) -> IntArray:
-        """The label party's training rows, in batch order."""
-        return np.concatenate([batch.samples for batch in self.batches])
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """What the label party trains and tests on: its table, with sampled negatives at the end, and the split.
-
-    ``positions[party]`` is each row's aligned row at a feature party, -1 where that party does not know it. Rows from
-    ``n_observed`` on are sampled negatives.
-    """
-
-    dataset: PartyDataset
-    positions: Mapping[str, IntArray]
-    split: Split
-    n_observed: int
-
-
-def draw_samples(
-    dataset: PartyDataset,
-    positions: Mapping[str, IntArray],
-    roster: Roster,
-    settings: ProtocolSettings,
-) -> Samples:
-    """Split the rows that every required party knows, and add negatives if asked for.
-
-    An epoch has as many batches of equal size as hold at least ``batch_size`` rows each. They stay the
-    same in every epoch: a party that saw one row in ever new batches could combine the sums and
-    solve for its residual. Raises AlignmentError if too few rows are known to all, DataError if they cannot be split.
-    """
-    required = [party for party in positions if roster.members[party].required]
-    known = np.flatnonzero(
-        np.all([np.ones(dataset.n_rows), *(positions[party] >= 0 for party in required)], axis=0)
-    )
-    known = generator(settings.seed, "split").permutation(known).astype(np.int64)
-    n_observed = dataset.n_rows
-    test, rest = _hold_out(dataset, known, settings.split.test, settings)
-    share = settings.split.validation / (1 - settings.split.test)
-    validation, training = _hold_out(dataset, rest, min(share, 0.9), settings)
-    if settings.negatives.per_positive:
-        # To the validation rows too: the loss that stops training must be the one it descends.
-        dataset, positions, (training, validation) = _add_negatives(
-            dataset, positions, [training, validation], roster, settings
-        )
-    n_batches = max(1, len(training) // settings.training.batch_size)
-    split = Split(
-        [Batch.of(samples, positions) for samples in np.array_split(training, n_batches)],
-        Batch.of(validation, positions),
-        Batch.of(test, positions),
-    )
-    return Samples(dataset, positions, split, n_observed)
-
-
-def _hold_out(
-    dataset: PartyDataset, rows: IntArray, fraction: float, settings: ProtocolSettings
-) -> tuple[IntArray, IntArray]:
-    """Return the held-out rows and the others, both in their given order."""
-    if len(rows) < 3:
-        raise AlignmentError(
-            f"only {len(rows)} rows are known to all parties; expected enough to train, validate and test on"
-        )
-    kind = settings.split.kind
-    if kind in ("last", "user-last") and dataset.time is None:
-        raise SettingsError(
-            f"split.kind = '{kind}' needs a time column; set time at {dataset.party} to its name"
-        )
-    if kind in ("user-last", "cold-users") and USER not in dataset.ids:
-        raise SettingsError(
-            f"split.kind = '{kind}' needs ids of the entity 'user' at {dataset.party}"
-        )
-    table = dataset.take(rows)
-    if kind == "cold-users":
-        held_out = split_cold_users(table.ids[USER], fraction, settings.seed)
-    elif kind == "user-last":
-        held_out = split_per_user_by_time(table.ids[USER], _times(table), fraction)
-    elif kind == "last":
-        held_out = split_global_time(_times(table), fraction)
-    else:
-        # The rows are in random order already.
-        held_out = np.arange(len(rows)) < max(1, round(fraction * len(rows)))
-    return rows[held_out], rows[~held_out]
-
-
-def _times(table: PartyDataset) -> pd.Series[Any]:
-    assert table.time is not None, "checked where the kind of split is"
-    return table.time
-
-
-def _add_negatives(
-    dataset: PartyDataset,
-    positions: Mapping[str, IntArray],
-    parts: Sequence[IntArray],
-    roster: Roster,
-    settings: ProtocolSettings,
-) -> tuple[PartyDataset, dict[str, IntArray], list[IntArray]]:
-    """Draw negatives for the positive rows of all parts; each joins the part of the row it is drawn for."""
-    assert dataset.label is not None, "only the label party draws samples"
-    catalogue, rows = Catalogue.of(dataset), np.concatenate(parts)
-    negatives = draw_negatives(
-        catalogue,
-        rows[dataset.label[rows] == 1],
-        rows,
-        per_positive=settings.negatives.per_positive,
-        popularity=settings.negatives.popularity,
-        seed=settings.seed,
-    )
-    row_of_added = {
-        party: negatives.item_rows if roster.members[party].entity == ITEM else negatives.user_rows
-        for party in positions
-    }
-    extended = {
-        party: np.concatenate([of_row, of_row[row_of_added[party]]])
-        for party, of_row in positions.items()
-    }
-    added = np.arange(dataset.n_rows, dataset.n_rows + len(negatives))
-    draw = generator(settings.seed, "negatives among the others")
-    joined = [
-        draw.permutation(np.concatenate([part, added[np.isin(negatives.user_rows, part)]]))
-        for part in parts
-    ]
-    return negatives.extend(dataset, catalogue), extended, joined

@@ -5,7 +5,7 @@ found through a context variable, so that several parties in one process are cha
 
 Seconds are of three kinds. ``seconds`` of computing pass on the wall while the role runs, ``cpu seconds`` are those of
 all cores it kept busy meanwhile, and ``waiting seconds`` pass while it waits for a message: in one process that is when
-the others compute. ``scenarios.bench_ledger`` shows what measuring itself costs.
+the others compute. ``scenarios.benches.ledger`` shows what measuring itself costs.
 """
 
 from __future__ import annotations
@@ -346,3 +346,6 @@ def metered(work: Coroutine[Any, Any, Result], ledger: Ledger) -> Generator[Any,
             to_send, to_throw = (yield awaited), None
         except BaseException as error:  # noqa: BLE001 - handed on to the role, cancellation included
             to_throw = error
+
+
+Progress = Callable[[int, int], None]

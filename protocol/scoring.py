@@ -3,7 +3,7 @@
     step 1  label -> feature parties        ScoreRequest      which of their aligned rows
     step 2  feature parties -> label        PartialLogits     partial logit and latent sums of each
 
-Under ``disclosure = "shared"`` step 2 is a forward pass on shares (protocol/forward.py), at the end of which the
+Under ``disclosure = "shared"`` step 2 is a forward pass on shares (protocol/sharing/evaluator.py), at the end of which the
 coordinator sends its share of the logits: the label party learns these, and no feature party's part of them.
 """
 
@@ -20,32 +20,17 @@ from numpy.typing import NDArray
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel, joint_logits
-from protocol import ledger, shares
+from protocol import ledger
 from protocol.batches import Batch, check_positions
-from protocol.channel import Channel
+from protocol.contributions import Bounds, Contribution, collect, offer
 from protocol.errors import GuardError
-from protocol.forward import (
-    Bounds,
-    Contribution,
-    Evaluator,
-    check_shape,
-    collect,
-    deal,
-    deal_pairs,
-    deals,
-    offer,
-    receive_positions,
-    send_positions,
-)
-from protocol.messages import (
-    FloatArray,
-    IntArray,
-    LogitShare,
-    ScoreRequest,
-    ScoreSchedule,
-    Words,
-)
+from protocol.messages.scoring import LogitShare, ScoreRequest, ScoreSchedule
+from protocol.numbers import FloatArray, IntArray, Words
 from protocol.settings import ProtocolSettings
+from protocol.sharing import shares
+from protocol.sharing.dealing import deal, deal_pairs, deals
+from protocol.sharing.evaluator import Evaluator, check_shape, receive_positions, send_positions
+from protocol.transport.channel import Channel
 
 
 async def request_logits(

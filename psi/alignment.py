@@ -21,11 +21,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from parties.dataset import IdKind, PartyDataset
-from protocol.channel import Channel
 from protocol.errors import AlignmentError, RemoteProtocolError
-from protocol.messages import BlindedIds, IdKindAnnouncement, IntArray, SharedPositions
+from protocol.ledger import Progress
+from protocol.messages.alignment import BlindedIds, IdKindAnnouncement, SharedPositions
+from protocol.numbers import IntArray
 from protocol.settings import AlignmentSettings
-from protocol.training import Progress
+from protocol.transport.channel import Channel
 from psi.blinding import Digests, as_digests, draw_order
 from psi.submission import (
     PART,

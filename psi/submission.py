@@ -31,11 +31,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.channel import Channel
 from protocol.errors import RemoteProtocolError
-from protocol.messages import BlindedIds, BlindingKey, PartlyBlindedIds, SharedPositions
+from protocol.ledger import Progress
+from protocol.messages.alignment import BlindedIds, BlindingKey, PartlyBlindedIds, SharedPositions
 from protocol.settings import AlignmentMethod
-from protocol.training import Progress
+from protocol.transport.channel import Channel
 from psi.blinding import Secret, draw_key, keyed_hashes, load_group, truncate
 
 # Entries of a list in one message: a megabyte or two, or a second of powers on one core.

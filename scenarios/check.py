@@ -16,14 +16,15 @@ import numpy as np
 from parties.columns import counted
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder
-from protocol.batches import Samples
+from protocol.encryption.keys import PublicKey
 from protocol.errors import ColonnadeError, SettingsError
-from protocol.gradients import GradientForm
-from protocol.guards import Guard
-from protocol.paillier import PublicKey
-from scenarios.runner import check_settings, check_table
-from scenarios.scenario import PartySettings, Scenario
-from scenarios.shapes import rehearse, rows_of, training_matrix
+from protocol.training.gradients import GradientForm
+from protocol.training.guards import Guard
+from protocol.training.samples import Samples
+from scenarios.costs.shapes import rehearse, rows_of, training_matrix
+from scenarios.party import PartySettings
+from scenarios.running.runner import check_settings, check_table
+from scenarios.scenario import Scenario
 
 
 @dataclass(frozen=True)

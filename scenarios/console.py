@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
-
-set_option = click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting, such as epochs=5.",
-)
-path_option = click.option(
-    "--path", help="Where a ready-made scenario finds the data that it does not bring."
-)
 
 
 def new_table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:

@@ -30,7 +30,7 @@ from parties.dataset import Declaration, PartyDataset
 from parties.model import OptimizerName, sigmoid
 from parties.sources import to_pandas
 from protocol.errors import DataError, GuardWarning, SettingsError
-from protocol.messages import FloatArray, IntArray
+from protocol.numbers import FloatArray, IntArray
 from protocol.settings import (
     AlignmentMethod,
     Disclosure,
@@ -41,12 +41,12 @@ from protocol.settings import (
     SplitKind,
     TrainingSettings,
 )
-from scenarios.prediction import Prediction, predict
-from scenarios.progress import run_bar
-from scenarios.recommend import list_items
 from scenarios.result import Result
-from scenarios.run_folder import SavedHalf
-from scenarios.runner import Run, run
+from scenarios.running.folders import SavedHalf
+from scenarios.running.prediction import Prediction, predict
+from scenarios.running.progress import run_bar
+from scenarios.running.recommend import list_items
+from scenarios.running.runner import Run, run
 from scenarios.scenario import Scenario, validated
 
 
@@ -64,7 +64,7 @@ class Table:
     """One party's DataFrame, of pandas or polars, and what is in it.
 
     A feature party says at least which column is its ``id``; the label party also names its ``label``, of 0 and 1. All
-    keywords are those of :class:`scenarios.scenario.PartySettings`. Raises DataError for what is no DataFrame.
+    keywords are those of :class:`scenarios.party.PartySettings`. Raises DataError for what is no DataFrame.
     """
 
     def __init__(self, frame: Any, **settings: Unpack[TableSettings]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from scenarios.baselines import Comparison, compare
 from scenarios.console import shared_words
-from scenarios.runner import Run
+from scenarios.judging.baselines import Comparison, compare
+from scenarios.running.runner import Run
 
 _COSTS = {  # the ledger's quantities, and what to call them and count them in
     "seconds": ("seconds of computing", 1.0),

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from protocol.paillier import Encryptor, PrivateKey
+from protocol.encryption.encryptors import Encryptor
+from protocol.encryption.keys import PrivateKey
 from scenarios.scenario import Scenario
 
 Tables = dict[str, pd.DataFrame]
@@ -165,7 +166,9 @@ def read_page() -> Callable[[Path], Page]:
 
 @pytest.fixture(scope="session")
 def _finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from scenarios import baselines, run_folder, runner
+    from scenarios import run_folder
+    from scenarios.judging import baselines
+    from scenarios.running import runner
     from scenarios.scenario import load
 
     changes = ["epochs=3", "encryption.key_bits=512", "insecure_key=true"]
@@ -175,7 +178,7 @@ def _finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _played_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from scenarios import processes
+    from scenarios.running import processes
     from scenarios.scenario import load
 
     folder = tmp_path_factory.mktemp("deployed")

@@ -12,9 +12,11 @@ import msgpack
 import numpy as np
 import pytest
 
-from protocol.channel import Channel, Transport
 from protocol.errors import PartyUnavailableError, RemoteProtocolError
-from protocol.messages import Ciphertexts, EncryptedResiduals, ScoreRequest
+from protocol.messages.rounds import EncryptedResiduals
+from protocol.messages.scoring import ScoreRequest
+from protocol.numbers import Ciphertexts
+from protocol.transport.channel import Channel, Transport
 
 NAMES = ("coordinator", "shop", "bank", "telco")
 CHUNK = 1 << 20

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scenarios import sweep
-from scenarios.sweep import Factor, Outcome
+from scenarios.costs import experiments, sweep
+from scenarios.costs.experiments import Factor
+from scenarios.costs.sweep import Outcome
 
 
 def outcome(key_bits: str, disclosure: str, cpu_seconds: float, auc: float) -> Outcome:
@@ -30,7 +31,7 @@ def swept(folder: Path) -> list[Outcome]:
     """Leave a sweep of three key sizes and two disclosures, of which one cell was refused."""
     factors = [Factor("key_bits", ("2048", "1024", "3072")), Factor("disclosure", ("open", "none"))]
     (folder / "cells").mkdir(parents=True)
-    cells = sweep.plan_cells("cost-study", factors)
+    cells = experiments.plan_cells("cost-study", factors)
     for cell in cells:
         bits, disclosure = cell.levels.values()
         kept = outcome(bits, disclosure, int(bits) / 1000 * (3 if disclosure == "open" else 1), 0.9)

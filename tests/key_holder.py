@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from protocol.paillier import EncryptedVector, PrivateKey
+from protocol.encryption.keys import EncryptedVector, PrivateKey
 
 
 def opened(key: PrivateKey, encrypted: EncryptedVector) -> list[int]:

@@ -46,7 +46,7 @@ for name in "${names[@]}"; do
         >"$folder/$name/$name.toml"
 done
 for name in clinic laboratory; do
-    "$bin/python" -c "from scenarios.bundled import breast_cancer as b; b(part='$name').to_csv('$folder/$name/$name.csv', index=False)"
+    "$bin/python" -c "from scenarios.catalog.bundled import breast_cancer as b; b(part='$name').to_csv('$folder/$name/$name.csv', index=False)"
     printf '[data]\ncsv = "%s.csv"\nid = "patient"\n' "$name" >>"$folder/$name/$name.toml"
 done
 echo 'label = "malignant"' >>"$folder/clinic/clinic.toml"

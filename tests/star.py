@@ -10,11 +10,11 @@ from typing import Any
 
 from contracts import NAMES, Alter, Altering, End, Play, idle, unaltered
 
-from protocol.channel import Channel
-from protocol.identity import Identity, RosterEntry, RosterFile
 from protocol.ledger import Ledger
-from protocol.network import Limits, NetworkTransport, PartyTransport
-from protocol.relay import CoordinatorTransport
+from protocol.transport.channel import Channel
+from protocol.transport.identity import Identity, RosterEntry, RosterFile
+from protocol.transport.network import Limits, NetworkTransport, PartyTransport
+from protocol.transport.relay import CoordinatorTransport
 
 ROLES = {"coordinator": "coordinator", "shop": "label", "bank": "feature", "telco": "feature"}
 AGREEMENT = bytes(32)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parties.dataset import IdKind
-from protocol.messages.message import DATA_ROLES, IntArray, Message, Role, require
+from protocol.messages.message import DATA_ROLES, Message, Role, require
+from protocol.numbers import IntArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""The forward pass: from what each party contributes to a logit to residuals (protocol/forward.py)."""
+"""The forward pass: from what each party contributes to a logit to residuals (protocol/sharing/evaluator.py)."""
 
 from __future__ import annotations
 
@@ -6,75 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.messages.message import (
-    FloatArray,
-    IntArray,
-    Message,
-    Role,
-    Words,
-    are_sizes,
-    is_list,
-    require,
-)
-
-
-@dataclass(frozen=True, eq=False)
-class SigmoidSeries(Message):
-    """The Fourier series that stands for the sigmoid (protocol/shares.py): as the declared bounds ask for."""
-
-    senders = frozenset({Role.LABEL})
-    receivers = frozenset({Role.COORDINATOR, Role.FEATURE})
-    under = ("shared",)
-    discloses = "nothing: public numbers that follow from the settings"
-
-    period: int
-    coefficients: IntArray
-
-    def __post_init__(self) -> None:
-        require(
-            0 < self.period <= 1 << 16
-            and self.period & (self.period - 1) == 0
-            and self.coefficients.ndim == 1
-            and 0 < len(self.coefficients) <= 1 << 12
-            and bool(np.all((self.coefficients > -1 << 24) & (self.coefficients < 1 << 24))),
-            "a period that is a power of two, and coefficients of at most 24 bits",
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class SamplePositions(Message):
-    """Which row of a feature party's contribution each sample refers to, -1 for none, batch after batch.
-
-    ``samples`` and ``entities`` say how many of either each batch has.
-    """
-
-    senders = frozenset({Role.LABEL})
-    receivers = frozenset({Role.COORDINATOR})
-    under = ("shared",)
-    discloses = "which samples are about the same entity, without naming one: nothing where every entity has one row"
-
-    party: str
-    positions: IntArray
-    samples: IntArray
-    entities: IntArray
-
-    def __post_init__(self) -> None:
-        require(
-            is_list(self.samples, self.entities)
-            and is_list(self.positions)
-            and len(self.samples) > 0
-            and are_sizes(self.samples, len(self.positions))
-            and bool(np.all(self.entities >= 0))
-            and all(
-                bool(np.all((rows >= -1) & (rows < number)))
-                for rows, number in zip(self.batches(), self.entities, strict=True)
-            ),
-            "the row of each sample among as many rows as announced",
-        )
-
-    def batches(self) -> list[IntArray]:
-        """Return the positions of each batch."""
-        return np.split(self.positions, np.cumsum(self.samples)[:-1])
+from protocol.messages.message import Message, Role, require
+from protocol.numbers import FloatArray, Words
 
 
 @dataclass(frozen=True, eq=False)

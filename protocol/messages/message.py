@@ -7,13 +7,9 @@ from enum import StrEnum
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protocol.errors import RemoteProtocolError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-Words = NDArray[np.uint64]  # integers modulo 2^64
+from protocol.numbers import IntArray
 
 
 class Role(StrEnum):
@@ -25,37 +21,6 @@ class Role(StrEnum):
 
 
 DATA_ROLES = frozenset({Role.LABEL, Role.FEATURE})
-
-
-@dataclass(frozen=True)
-class Ciphertexts:
-    """Paillier ciphertexts as they travel: ``width`` bytes each, little-endian, one after another."""
-
-    width: int
-    data: bytes
-
-    def __len__(self) -> int:
-        return len(self.data) // self.width
-
-
-@dataclass(frozen=True)
-class Residues:
-    """Integers modulo n as they travel: ``width`` bytes each, little-endian, one after another."""
-
-    width: int
-    data: bytes
-
-    @classmethod
-    def of(cls, integers: list[int], width: int) -> Residues:
-        """Write down non-negative integers of at most ``width`` bytes."""
-        return cls(width, b"".join(integer.to_bytes(width, "little") for integer in integers))
-
-    def integers(self) -> list[int]:
-        """Return the integers."""
-        return [
-            int.from_bytes(self.data[start : start + self.width], "little")
-            for start in range(0, len(self.data), self.width)
-        ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.messages.message import IntArray, Message, Role, Words, is_list, require
+from protocol.messages.message import Message, Role, is_list, require
+from protocol.numbers import IntArray, Words
 
 
 @dataclass(frozen=True, eq=False)

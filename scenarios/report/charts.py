@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from scenarios.costs import REST
+from scenarios.costs.prediction import REST
 from scenarios.report import conversation, numbers
 from scenarios.report.conversation import STAGES
 from scenarios.report.plots import Axis, Bars, Chart, Curve, Drawing, Exchange, largest_parts
 from scenarios.report.record import Account
-from scenarios.run_folder import TRAINING
+from scenarios.running.folders import TRAINING
 
 _LEAST_SHARE = 0.01
 _MOST_POINTS = 150

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.errors import SettingsError
-from scenarios.baselines import JOINT
+from scenarios.judging.baselines import JOINT
 from scenarios.report import numbers
 from scenarios.report.charts import phase_bars
 from scenarios.report.page import RANKINGS, SCORES, shown

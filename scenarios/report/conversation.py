@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from protocol.ledger import MessageRecord, Receipts
-from protocol.messages import (
+from protocol.messages.planning import (
     BatchPlan,
-    BrierShare,
     ColumnScale,
-    EpochEnd,
     KeptEpochs,
-    PublicKeyAnnouncement,
     SamplePositions,
     Schedule,
     SigmoidSeries,
     TrainingStart,
 )
+from protocol.messages.rounds import BrierShare, EpochEnd
+from protocol.messages.setup import PublicKeyAnnouncement
 
 _ONCE = {
     kind.__name__

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from protocol.messages import Role
-from scenarios.baselines import ALONE, CONSTANT, JOINT, POOLED, SKLEARN
+from protocol.messages.message import Role
+from scenarios.judging.baselines import ALONE, CONSTANT, JOINT, POOLED, SKLEARN
 from scenarios.report import charts, conversation, numbers
 from scenarios.report.plots import Axis, Chart, Curve, Drawing, by_name
 from scenarios.report.record import Account, PartyRecord, Record, beside_defaults

@@ -18,13 +18,13 @@ from pydantic import ValidationError
 
 from protocol.errors import SettingsError
 from protocol.ledger import MessageRecord, Receipts
-from protocol.messages import Role
+from protocol.messages.message import Role
 from protocol.settings import ProtocolSettings
-from scenarios import run_folder
-from scenarios.baselines import JOINT
-from scenarios.organisation import Agreement
+from scenarios.judging.baselines import JOINT
 from scenarios.report import conversation
 from scenarios.report.conversation import Step
+from scenarios.running import folders
+from scenarios.running.organisation import Agreement
 from scenarios.scenario import COORDINATOR, Scenario
 
 # What says where data come from, or what to call a run, is no setting that results depend on.
@@ -152,7 +152,7 @@ class Account(ABC):
     def phases(self) -> list[str]:
         """The phases that cost anything, in their order."""
         charged = {phase for _, phase in self.costs}
-        return [phase for phase in run_folder.PHASES if phase in charged]
+        return [phase for phase in folders.PHASES if phase in charged]
 
     @property
     def loss_name(self) -> str:
@@ -185,7 +185,7 @@ class Record(Account):
     @classmethod
     def read_settings(cls, folder: Path) -> Scenario:
         """Read the scenario; raises SettingsError."""
-        return run_folder.read_settings(folder)
+        return folders.read_settings(folder)
 
     @classmethod
     def check(cls, metrics: Any) -> None:

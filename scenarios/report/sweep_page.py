@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from protocol.paillier import SECURE_KEY_BITS
-from scenarios import sweep
+from protocol.encryption.keys import SECURE_KEY_BITS
+from scenarios.costs import findings, sweep
+from scenarios.costs.sweep import Outcome
 from scenarios.report import numbers
 from scenarios.report.plots import LOOKS, Axis, Bars, Chart, Curve, Drawing, by_name, largest_parts
 from scenarios.report.record import beside_defaults, flat_settings
 from scenarios.report.rendering import save, save_drawing, template
-from scenarios.sweep import Outcome
 
 TOLERANCE = 0.25  # of a measurement: how far a prediction may be off
 
@@ -34,14 +34,14 @@ def write_sweep(folder: Path) -> Path:
         title=f"What training costs: {study.scenario.title or study.scenario.name}",
         study=study,
         cells=cells,
-        refused=[f"{cell}. {reason}" for cell, reason in sweep.refusals(study.outcomes).items()],
-        best=sweep.pareto(done),
+        refused=[f"{cell}. {reason}" for cell, reason in findings.refusals(study.outcomes).items()],
+        best=findings.pareto(done),
         off={n for n, one in cells.items() if abs(one.ratio - 1) > TOLERANCE},
         tolerance=TOLERANCE,
         secure_key_bits=SECURE_KEY_BITS,
         overview=by_name(overview),
         by_factor={factor: by_name(drawings) for factor, drawings in by_factor.items()},
-        growth=sweep.growth(study.outcomes),
+        growth=findings.growth(study.outcomes),
         settings=beside_defaults(flat_settings(study.scenario)),
     )
     save(path, page)
@@ -50,26 +50,26 @@ def write_sweep(folder: Path) -> Path:
 
 def _against(done: Sequence[Outcome], factor: str) -> list[Drawing]:
     """Draw cost and bytes against one factor, all else as in the first cell; nothing if it was not varied there."""
-    chosen = sweep.one_factor(done, factor) if done else []
+    chosen = findings.one_factor(done, factor) if done else []
     if len({one.levels[factor] for one in chosen}) < 2:
         return []
     return [
         *_growth(chosen, factor),
-        _bars("cost", "CPU seconds by phase", done, factor, sweep.seconds_by_phase),
+        _bars("cost", "CPU seconds by phase", done, factor, findings.seconds_by_phase),
         _bars(
             "operations",
             "CPU seconds of training by operation",
             done,
             factor,
-            sweep.seconds_by_operation,
+            findings.seconds_by_operation,
         ),
-        _bars("bytes", "Bytes sent by link", done, factor, sweep.bytes_by_link, numbers.size),
+        _bars("bytes", "Bytes sent by link", done, factor, findings.bytes_by_link, numbers.size),
     ]
 
 
 def _growth(chosen: Sequence[Outcome], factor: str) -> list[Chart]:
     """Draw how seconds grow with a factor that has three numbers or more for levels."""
-    levels = sweep.numbers_of(chosen, factor)
+    levels = findings.numbers_of(chosen, factor)
     if levels is None or len(set(levels)) < 3:
         return []
     measured, predicted = (
@@ -104,7 +104,7 @@ def _bars(
     write: Callable[[float], str] = numbers.seconds,
 ) -> Bars:
     """Draw a bar a level, the mean of its repeats; parts that are small in the whole sweep are drawn as one."""
-    chosen = sweep.one_factor(done, factor)
+    chosen = findings.one_factor(done, factor)
     stacks = largest_parts([parts_of(one) for one in done])
     parts = pd.DataFrame([stack for stack, one in zip(stacks, done, strict=True) if one in chosen])
     means = parts.groupby([one.levels[factor] for one in chosen], sort=False).mean()
@@ -117,7 +117,7 @@ def _bars(
     return Bars(
         f"{name}-{factor}",
         title,
-        f"All parties together{', ' if others else ''}{sweep.describe(others)}. {'; '.join(totals)}.",
+        f"All parties together{', ' if others else ''}{findings.describe(others)}. {'; '.join(totals)}.",
         bars,
         write,
     )
@@ -126,7 +126,7 @@ def _bars(
 def _accuracy(cells: Mapping[int, Outcome]) -> Chart:
     """Draw accuracy against cost, with a line through the cells than which none is both cheaper and better."""
     points = {n: (one.cpu_seconds, one.auc) for n, one in cells.items() if one.auc is not None}
-    best = sweep.pareto(list(cells.values()))
+    best = findings.pareto(list(cells.values()))
     front = {n: point for n, point in points.items() if cells[n] in best}
     reached = sorted(front.values())
     steps = [at for (x, y), (later, _) in pairwise(reached) for at in ((x, y), (later, y))]

@@ -15,9 +15,9 @@ from flint import fmpz_mat
 
 from parties.features import FRACTION_BITS, FixedPointMatrix
 from parties.model import FloatArray, LocalModel, Optimizer, joint_logits, sigmoid
-from protocol.gradients import GradientForm, Integers, residual_slots
-from protocol.messages import IntArray
+from protocol.numbers import IntArray
 from protocol.settings import EncryptionSettings, ProtocolSettings, TrainingSettings
+from protocol.training.gradients import GradientForm, Integers, residual_slots
 
 LABEL, ATTACKER = "label", "attacker"
 # For what an attacker does not know: others' logits, and others' latent sums, which weigh more.

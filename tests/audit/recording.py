@@ -11,29 +11,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from protocol import forward
-from protocol.channel import Channel, Roster
-from protocol.forward import Contribution, Evaluator
-from protocol.in_process import InProcessTransport
-from protocol.messages import (
-    Ciphertexts,
+from protocol import contributions
+from protocol.contributions import Contribution
+from protocol.encryption.keys import PrivateKey
+from protocol.messages.forward import (
     ContributionSeed,
     ContributionShare,
     DealtSeed,
     DealtShare,
-    FloatArray,
-    IntArray,
-    Message,
-    OpenedGradients,
     Opening,
-    Residues,
-    Words,
 )
-from protocol.paillier import PrivateKey
+from protocol.messages.message import Message
+from protocol.messages.rounds import OpenedGradients
+from protocol.numbers import Ciphertexts, FloatArray, IntArray, Residues, Words
 from protocol.settings import Engine
-from protocol.shares import Stream
-from scenarios import runner
-from scenarios.runner import Run
+from protocol.sharing import evaluator as forward
+from protocol.sharing.evaluator import Evaluator
+from protocol.sharing.shares import Stream
+from protocol.transport.channel import Channel
+from protocol.transport.in_process import InProcessTransport
+from protocol.transport.roster import Roster
+from scenarios.running import runner
+from scenarios.running.runner import Run
 from scenarios.scenario import Scenario, load
 
 M = TypeVar("M", bound=Message)
@@ -129,7 +128,7 @@ def record(scenario: Scenario, *, shifted: bool = False) -> Recording:
     rosters, keys = list[Roster](), list[PrivateKey]()
     opened, contributed = list[Words](), list[tuple[str, Words]]()
     connect, generate = runner.connect, PrivateKey.generate
-    contribute, open_shares = forward.contribute, Evaluator.open
+    contribute, open_shares = contributions.contribute, Evaluator.open
 
     def connect_and_keep(scenario: Scenario, transport: InProcessTransport) -> dict[str, Channel]:
         channels = connect(scenario, transport)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
 
-from protocol.messages import FloatArray, Words
+from protocol.numbers import FloatArray, Words
 
 SIGNIFICANCE = 1e-6
 _MOST_WORDS = 6000

@@ -6,16 +6,12 @@ import numpy as np
 
 from audit.recording import FEATURE_PARTIES, Recording
 from audit.statistics import SIGNIFICANCE, independence, sameness, uniformity
-from protocol.channel import encode
-from protocol.messages import (
-    ContributionShare,
-    Message,
-    SamplePositions,
-    Schedule,
-    ScoreSchedule,
-    SharedPositions,
-    SigmoidSeries,
-)
+from protocol.messages.alignment import SharedPositions
+from protocol.messages.forward import ContributionShare
+from protocol.messages.message import Message
+from protocol.messages.planning import SamplePositions, Schedule, SigmoidSeries
+from protocol.messages.scoring import ScoreSchedule
+from protocol.transport.codec import encode
 
 PUBLIC = (Schedule, ScoreSchedule, SigmoidSeries, SamplePositions)
 

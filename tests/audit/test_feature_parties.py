@@ -16,24 +16,15 @@ from audit.recording import (
     load_parties,
     record,
 )
-from protocol import shares
+from protocol.encryption.keys import EncryptedVector
 from protocol.errors import RemoteProtocolError
-from protocol.messages import (
-    BatchPlan,
-    BlindingKey,
-    EncryptedResiduals,
-    EpochEnd,
-    IdKindAnnouncement,
-    OpenedGradients,
-    PublicKeyAnnouncement,
-    RoundEnd,
-    ScoreRequest,
-    SharedPositions,
-    SigmoidSeries,
-    TrainingStart,
-)
-from protocol.opening import Gradient
-from protocol.paillier import EncryptedVector
+from protocol.messages.alignment import BlindingKey, IdKindAnnouncement, SharedPositions
+from protocol.messages.planning import BatchPlan, SigmoidSeries, TrainingStart
+from protocol.messages.rounds import EncryptedResiduals, EpochEnd, OpenedGradients, RoundEnd
+from protocol.messages.scoring import ScoreRequest
+from protocol.messages.setup import PublicKeyAnnouncement
+from protocol.sharing import shares
+from protocol.training.opening import Gradient
 
 SETUP = {
     PublicKeyAnnouncement,

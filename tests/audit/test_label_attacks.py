@@ -26,11 +26,11 @@ from audit.laboratory import (
 )
 from parties.model import FloatArray, sigmoid
 from protocol.errors import GuardError
-from protocol.guards import Guard
-from protocol.opening import Gradient
 from protocol.settings import ModelName, TrainingSettings
-from scenarios import runner
-from scenarios.runner import Run
+from protocol.training.guards import Guard
+from protocol.training.opening import Gradient
+from scenarios.running import runner
+from scenarios.running.runner import Run
 from scenarios.scenario import load
 
 SEEDS = range(4)

@@ -24,18 +24,15 @@ from audit.statistics import SIGNIFICANCE, independence, sameness, uniformity
 from parties.features import FixedPointMatrix
 from parties.model import joint_logits
 from protocol.batches import Batch
-from protocol.channel import Channel
 from protocol.errors import GuardError
-from protocol.in_process import InProcessTransport
-from protocol.messages import (
-    ContributionSeed,
-    FloatArray,
-    PartialLogits,
-)
+from protocol.messages.forward import ContributionSeed, PartialLogits
+from protocol.numbers import FloatArray
 from protocol.scoring import LogitCount, Scorer, coordinate_logits, request_logits
 from protocol.settings import ProtocolSettings, ScoringSettings
-from protocol.shares import Stream
-from scenarios import runner
+from protocol.sharing.shares import Stream
+from protocol.transport.channel import Channel
+from protocol.transport.in_process import InProcessTransport
+from scenarios.running import runner
 
 
 def contributed(recording: Recording, party: str) -> FloatArray:

@@ -25,15 +25,10 @@ from scipy import stats
 
 from audit.statistics import SIGNIFICANCE
 from parties.features import FixedPointMatrix
-from protocol.gradients import transposed_product
-from protocol.messages import IntArray
-from protocol.paillier import (
-    EncryptedVector,
-    Encryptor,
-    KeyHolderEncryptor,
-    Masks,
-    PrivateKey,
-)
+from protocol.encryption.encryptors import Encryptor, KeyHolderEncryptor, Masks
+from protocol.encryption.keys import EncryptedVector, PrivateKey
+from protocol.numbers import IntArray
+from protocol.training.gradients import transposed_product
 
 SMALL_PRIMES = (3, 5, 7, 11, 13)  # their product, 15,015, tells entries of 13 bits apart
 ROWS = 40

@@ -14,9 +14,11 @@ import pytest
 from finished_sweep import swept
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from scenarios import baselines, report, run_folder, runner
-from scenarios.costs import Prediction
-from scenarios.counting import Memory
+from scenarios import report, run_folder
+from scenarios.costs.counting import Memory
+from scenarios.costs.prediction import Prediction
+from scenarios.judging import baselines
+from scenarios.running import runner
 from scenarios.scenario import load
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "report"

@@ -26,7 +26,7 @@ import numpy as np
 from party import SEED, STEP, Forked, fill_disk, fork, kill
 from star import Proxy, free_port
 
-from scenarios import processes
+from scenarios.running import processes
 from scenarios.scenario import COORDINATOR, Scenario, load
 
 ABSENCE_LIMIT = 1.0

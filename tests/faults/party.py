@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from protocol.channel import Channel
-from protocol.messages import ContributionSeed, DealtSeed, Message
-from protocol.network import NetworkTransport
-from scenarios.cli import main
+from protocol.messages.forward import ContributionSeed, DealtSeed
+from protocol.messages.message import Message
+from protocol.transport.channel import Channel
+from protocol.transport.network import NetworkTransport
+from scenarios.commands.main import main
 from scenarios.scenario import COORDINATOR
 
 STEP, SEED = "step ", "seed "

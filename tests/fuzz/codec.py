@@ -18,46 +18,50 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.dataset import IdKind
-from protocol.channel import decode, encode, split, unpack
 from protocol.errors import RemoteProtocolError
-from protocol.link import Chunk, Ended, Frame, Hello, Mailbox, Welcome, cut, pack
-from protocol.link import unpack as unpack_frame
-from protocol.messages import (
-    MESSAGES,
-    BatchPlan,
+from protocol.messages import MESSAGES
+from protocol.messages.alignment import (
     BlindedIds,
     BlindingKey,
-    BrierShare,
-    Ciphertexts,
-    ColumnScale,
+    IdKindAnnouncement,
+    PartlyBlindedIds,
+    SharedPositions,
+)
+from protocol.messages.forward import (
     ContributionSeed,
     ContributionShare,
     DealtSeed,
     DealtShare,
-    EncryptedResiduals,
-    EncryptedShares,
-    EpochEnd,
-    IdKindAnnouncement,
-    KeptEpochs,
-    LogitShare,
-    MaskedGradients,
-    OpenedGradients,
     Opening,
     PartialLogits,
-    PartlyBlindedIds,
-    PlainResiduals,
-    PublicKeyAnnouncement,
-    Residues,
-    RoundCheck,
-    RoundEnd,
+)
+from protocol.messages.planning import (
+    BatchPlan,
+    ColumnScale,
+    KeptEpochs,
     SamplePositions,
     Schedule,
-    ScoreRequest,
-    ScoreSchedule,
-    SharedPositions,
     SigmoidSeries,
     TrainingStart,
 )
+from protocol.messages.rounds import (
+    BrierShare,
+    EncryptedResiduals,
+    EncryptedShares,
+    EpochEnd,
+    MaskedGradients,
+    OpenedGradients,
+    PlainResiduals,
+    RoundCheck,
+    RoundEnd,
+)
+from protocol.messages.scoring import LogitShare, ScoreRequest, ScoreSchedule
+from protocol.messages.setup import PublicKeyAnnouncement
+from protocol.numbers import Ciphertexts, Residues
+from protocol.transport.channel import split
+from protocol.transport.codec import decode, encode, unpack
+from protocol.transport.link import Chunk, Ended, Frame, Hello, Mailbox, Welcome, cut, pack
+from protocol.transport.link import unpack as unpack_frame
 
 KINDS = [MESSAGES[name] for name in sorted(MESSAGES)]
 MEMORY_LIMIT = 1 << 24

@@ -15,11 +15,11 @@ mkdir -p "$build/lib"
 
 echo "== tests, sanitized"
 cp -r parties protocol psi scenarios "$build/lib"
-rm -f "$build"/lib/protocol/_kernel.*.so
+rm -f "$build"/lib/protocol/encryption/_kernel.*.so
 suffix="$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')"
 include="$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
-module="$build/lib/protocol/_kernel$suffix"
-"$cc" -O2 "${sanitize[@]}" "${warnings[@]}" -shared -fPIC -I"$include" protocol/native/*.c -o "$module"
+module="$build/lib/protocol/encryption/_kernel$suffix"
+"$cc" -O2 "${sanitize[@]}" "${warnings[@]}" -shared -fPIC -I"$include" protocol/encryption/native/*.c -o "$module"
 # malloc instead of Python's own arenas, so that every buffer has its red zones; Python's leaks are not ours.
 sanitized=(
     env LD_PRELOAD="$("$cc" -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0
@@ -30,16 +30,16 @@ sanitized=(
 
 echo "== without x86 the module is empty"
 mkdir "$build/empty"
-"$cc" "${warnings[@]}" -DKERNEL_X86=0 -shared -fPIC -I"$include" protocol/native/*.c \
+"$cc" "${warnings[@]}" -DKERNEL_X86=0 -shared -fPIC -I"$include" protocol/encryption/native/*.c \
     -o "$build/empty/_kernel$suffix"
 PYTHONPATH="$build/empty" "$python" -P -c "import _kernel; assert _kernel.paths() == []"
 
-fuzz_sources=(protocol/native/{modulus,path_ifma,path_avx2}.c tests/native/fuzz.c "$build"/{plan,schoolbook}.o)
+fuzz_sources=(protocol/encryption/native/{modulus,path_ifma,path_avx2}.c tests/native/fuzz.c "$build"/{plan,schoolbook}.o)
 build_fuzz() {
-    "$1" -O2 "${sanitize[@]}" "${warnings[@]}" -Dplan_dense=usual_plan_dense -Iprotocol/native \
-        -c protocol/native/plan.c -o "$build/plan.o"
+    "$1" -O2 "${sanitize[@]}" "${warnings[@]}" -Dplan_dense=usual_plan_dense -Iprotocol/encryption/native \
+        -c protocol/encryption/native/plan.c -o "$build/plan.o"
     "$1" -O3 "${warnings[@]}" -c tests/native/schoolbook.c -o "$build/schoolbook.o"
-    "$1" -O2 "${sanitize[@]}" "${warnings[@]}" "${@:2}" -Iprotocol/native "${fuzz_sources[@]}" -o "$build/fuzz"
+    "$1" -O2 "${sanitize[@]}" "${warnings[@]}" "${@:2}" -Iprotocol/encryption/native "${fuzz_sources[@]}" -o "$build/fuzz"
 }
 if command -v clang >/dev/null && build_fuzz clang -fsanitize=fuzzer 2>"$build/clang.log"; then
     echo "== libFuzzer, $seconds s"

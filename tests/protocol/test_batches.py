@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parties.dataset import PartyDataset
-from protocol.batches import Batch, Samples, check_positions, draw_samples
-from protocol.channel import Member, Roster
+from protocol.batches import Batch, check_positions
 from protocol.errors import AlignmentError, RemoteProtocolError, SettingsError
-from protocol.messages import Role
+from protocol.messages.message import Role
 from protocol.settings import (
     NegativeSettings,
     ProtocolSettings,
@@ -20,6 +19,8 @@ from protocol.settings import (
     SplitSettings,
     TrainingSettings,
 )
+from protocol.training.samples import Samples, draw_samples
+from protocol.transport.roster import Member, Roster
 
 
 def settings(batch_size: int, seed: int = 0, **groups: Any) -> ProtocolSettings:

@@ -10,17 +10,15 @@ import pandas as pd
 import pytest
 
 from parties.model import sigmoid
-from protocol.channel import encode
-from protocol.messages import (
-    MESSAGES,
-    BatchPlan,
-    Message,
-    PartialLogits,
-    PlainResiduals,
-    ScoreRequest,
-)
-from scenarios import runner
-from scenarios.runner import Run
+from protocol.messages import MESSAGES
+from protocol.messages.forward import PartialLogits
+from protocol.messages.message import Message
+from protocol.messages.planning import BatchPlan
+from protocol.messages.rounds import PlainResiduals
+from protocol.messages.scoring import ScoreRequest
+from protocol.transport.codec import encode
+from scenarios.running import runner
+from scenarios.running.runner import Run
 from scenarios.scenario import Scenario
 
 LoadScenario = Callable[..., Scenario]

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocol.exponentiation import FixedBase as PureFixedBase
+from protocol.encryption.exponentiation import FixedBase as PureFixedBase
 
 try:
-    from protocol import _kernel
+    from protocol.encryption import _kernel
 except ImportError:
     pytest.skip("the native kernel was not built", allow_module_level=True)
 

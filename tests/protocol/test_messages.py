@@ -8,22 +8,12 @@ import pytest
 
 from protocol import messages
 from protocol.errors import RemoteProtocolError
-from protocol.messages import (
-    MESSAGES,
-    BatchPlan,
-    BrierShare,
-    Ciphertexts,
-    EncryptedShares,
-    IntArray,
-    KeptEpochs,
-    Message,
-    Role,
-    SamplePositions,
-    ScoreRequest,
-    ScoreSchedule,
-    SigmoidSeries,
-    disclosure_table,
-)
+from protocol.messages import MESSAGES, disclosure_table
+from protocol.messages.message import Message, Role
+from protocol.messages.planning import BatchPlan, KeptEpochs, SamplePositions, SigmoidSeries
+from protocol.messages.rounds import BrierShare, EncryptedShares
+from protocol.messages.scoring import ScoreRequest, ScoreSchedule
+from protocol.numbers import Ciphertexts, IntArray
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 

@@ -6,14 +6,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from protocol.contributions import Contribution
 from protocol.errors import GuardError, RemoteProtocolError
-from protocol.forward import Contribution
-from protocol.in_process import InProcessTransport
-from protocol.messages import LogitShare, PartialLogits, ScoreRequest, ScoreSchedule
+from protocol.messages.forward import PartialLogits
+from protocol.messages.scoring import LogitShare, ScoreRequest, ScoreSchedule
 from protocol.scoring import LogitCount, SumScores, request_pairs
-from scenarios import baselines, runner
-from scenarios.baselines import JOINT, POOLED
-from scenarios.runner import Run
+from protocol.transport.in_process import InProcessTransport
+from scenarios.judging import baselines
+from scenarios.judging.baselines import JOINT, POOLED
+from scenarios.running import runner
+from scenarios.running.runner import Run
 from scenarios.scenario import Scenario, load
 
 LoadScenario = Callable[..., Scenario]

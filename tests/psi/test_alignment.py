@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.dataset import IdKind, PartyDataset, normalise_id
-from protocol.channel import Channel
 from protocol.errors import AlignmentError, RemoteProtocolError
-from protocol.in_process import InProcessTransport
-from protocol.messages import (
+from protocol.ledger import Progress
+from protocol.messages.alignment import (
     BlindedIds,
     BlindingKey,
     IdKindAnnouncement,
@@ -23,15 +22,11 @@ from protocol.messages import (
     SharedPositions,
 )
 from protocol.settings import AlignmentSettings
-from protocol.training import Progress
-from psi.alignment import (
-    align_feature_party,
-    align_label_party,
-    coordinate_alignment,
-    intersect,
-)
+from protocol.transport.channel import Channel
+from protocol.transport.in_process import InProcessTransport
+from psi.alignment import align_feature_party, align_label_party, coordinate_alignment, intersect
 from psi.blinding import as_digests
-from scenarios.runner import connect
+from scenarios.running.runner import connect
 from scenarios.scenario import Scenario
 
 METHODS = [

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.channel import Channel
 from protocol.errors import RemoteProtocolError, SettingsError
-from protocol.in_process import InProcessTransport
-from protocol.messages import BlindedIds, PartlyBlindedIds
+from protocol.messages.alignment import BlindedIds, PartlyBlindedIds
+from protocol.transport.channel import Channel
+from protocol.transport.in_process import InProcessTransport
 from psi.submission import (
     Rounds,
     check_method,
@@ -24,7 +24,7 @@ from psi.submission import (
     submit,
     submitters,
 )
-from scenarios.runner import connect
+from scenarios.running.runner import connect
 from scenarios.scenario import Scenario
 
 SCENARIO = Scenario.model_validate(

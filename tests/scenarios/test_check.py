@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from protocol.errors import SettingsError
-from scenarios import runner
 from scenarios.check import check
-from scenarios.cli import main
+from scenarios.commands.main import main
+from scenarios.running import runner
 from scenarios.scenario import Scenario, load
 
 Load = Callable[..., Scenario]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from joblib import parallel_config
 
-from protocol.native import NativeRing
-from protocol.ring import PureRing
-from scenarios import runner
+from protocol.encryption.native import NativeRing
+from protocol.encryption.ring import PureRing
+from scenarios.running import runner
 from scenarios.scenario import Scenario
 
 LoadScenario = Callable[..., Scenario]

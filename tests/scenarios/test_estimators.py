@@ -23,10 +23,11 @@ from protocol.errors import (
     SettingsError,
 )
 from protocol.settings import EncryptionSettings, ProtocolSettings, TrainingSettings
-from scenarios import Table, VerticalFactorizationMachine, VerticalLogisticRegression, runner
+from scenarios import Table, VerticalFactorizationMachine, VerticalLogisticRegression
+from scenarios.catalog.synthetic import shop_bank_telco
 from scenarios.estimators import VerticalClassifier
+from scenarios.running import runner
 from scenarios.scenario import Scenario, load
-from scenarios.synthetic import shop_bank_telco
 
 Tables = dict[str, pd.DataFrame]
 LoadScenario = Callable[..., Scenario]

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scenarios import baselines, runner
-from scenarios.baselines import JOINT, POOLED
+from scenarios.judging import baselines
+from scenarios.judging.baselines import JOINT, POOLED
+from scenarios.running import runner
 from scenarios.scenario import Scenario, load
 
 FATE = Path(__file__).parents[3] / "shared" / "data" / "fate"

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from scenarios import runner
-from scenarios.baselines import JOINT, compare
+from scenarios.judging.baselines import JOINT, compare
 from scenarios.result import Result
+from scenarios.running import runner
 from scenarios.scenario import Scenario
 
 LoadScenario = Callable[..., Scenario]

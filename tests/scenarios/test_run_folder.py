@@ -11,10 +11,12 @@ import pytest
 
 from parties.features import FeatureEncoder
 from protocol.errors import SettingsError
-from scenarios import baselines, run_folder, runner
-from scenarios.costs import REST, Prediction
-from scenarios.counting import Memory
-from scenarios.runner import Run
+from scenarios import run_folder
+from scenarios.costs.counting import Memory
+from scenarios.costs.prediction import REST, Prediction
+from scenarios.judging import baselines
+from scenarios.running import folders, runner
+from scenarios.running.runner import Run
 from scenarios.scenario import Scenario
 
 LoadScenario = Callable[..., Scenario]
@@ -108,8 +110,8 @@ def test_nothing_is_left_half_written(
 
 
 def test_an_unwritable_place_is_refused_beforehand(tmp_path: Path) -> None:
-    run_folder.check_writable(tmp_path / "new" / "runs")
+    folders.check_writable(tmp_path / "new" / "runs")
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(SettingsError, match="cannot be written; choose another"):
-        run_folder.check_writable(file / "runs")
+        folders.check_writable(file / "runs")

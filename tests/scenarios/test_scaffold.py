@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from protocol.errors import ColonnadeError, SettingsError
 from scenarios.check import check
-from scenarios.cli import main
+from scenarios.commands.main import main
 from scenarios.scaffold import draft
 from scenarios.scenario import Scenario, load
 

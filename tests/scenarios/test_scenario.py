@@ -7,7 +7,8 @@ import pytest
 
 from parties.dataset import IdKind
 from protocol.errors import DataError, SettingsError
-from scenarios.scenario import PartySettings, Scenario, catalog, load
+from scenarios.party import PartySettings
+from scenarios.scenario import Scenario, catalog, load
 
 # Too few people for a factorization machine to keep their labels; anyone can download these.
 PUBLIC_DATA = {"restaurants", "two-cinemas"}
@@ -139,7 +140,7 @@ def test_csv_paths_start_at_the_scenario_file(
 
 
 @pytest.mark.parametrize(
-    "function", ["nowhere:f", "scenarios.bundled:nothing", "scenarios.bundled"]
+    "function", ["nowhere:f", "scenarios.catalog.bundled:nothing", "scenarios.catalog.bundled"]
 )
 def test_a_function_that_cannot_be_found_is_explained(scenario_file: Path, function: str) -> None:
     scenario = load("breast-cancer", [f"parties.clinic.function={function}"])

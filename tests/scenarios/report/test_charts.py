@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.costs import REST
+from scenarios.costs.prediction import REST
 from scenarios.report import charts
 from scenarios.report.plots import Bars, Chart
 from scenarios.report.record import Record

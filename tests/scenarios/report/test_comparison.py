@@ -10,7 +10,7 @@ import pytest
 
 from protocol.errors import SettingsError
 from scenarios import report
-from scenarios.baselines import JOINT
+from scenarios.judging.baselines import JOINT
 
 ReadPage = Callable[[Path], Any]
 

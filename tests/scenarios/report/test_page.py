@@ -11,7 +11,7 @@ import pytest
 
 from protocol.errors import SettingsError
 from scenarios import report
-from scenarios.baselines import ALONE, JOINT
+from scenarios.judging.baselines import ALONE, JOINT
 from scenarios.report import numbers
 from scenarios.report.record import Record
 

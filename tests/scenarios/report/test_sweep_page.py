@@ -10,7 +10,8 @@ import pytest
 from finished_sweep import swept
 
 from protocol.errors import SettingsError
-from scenarios import report, sweep
+from scenarios import report
+from scenarios.costs import sweep
 
 ReadPage = Callable[[Path], Any]
 

@@ -1,0 +1,240 @@
+"""The forward pass: what is contributed, what is dealt, and how two parties compute on shares of it.
+
+For the samples of one batch, under ``disclosure = "shared"``:
+
+    step a  feature parties -> label         ContributionSeed    its share of 2u and S, by entity
+            feature parties -> coordinator   ContributionShare   the other share
+    step b  dealer -> label                  DealtSeed
+            dealer -> coordinator            DealtShare          masks, and products of masks, in shares
+    step c  label <-> coordinator            Opening             S - r     gives shares of S^2, so of 2z
+            label <-> coordinator            Opening             2z - t    gives shares of d = sigmoid(z) - y
+            label <-> coordinator            Opening             d - b     gives shares of d S
+
+Logistic models need the second opening alone. The label party and the coordinator run the same code,
+:class:`Evaluator`; the label party *leads*: it adds what both know, and its own columns and labels.
+
+Otherwise there is one step: the feature parties send the label party PartialLogits, u and S themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocol.batches import Batch
+from protocol.errors import RemoteProtocolError
+from protocol.messages.forward import (
+    ContributionSeed,
+    ContributionShare,
+    DealtSeed,
+    DealtShare,
+    Opening,
+)
+from protocol.messages.planning import SamplePositions, SigmoidSeries
+from protocol.numbers import FloatArray, IntArray, Words
+from protocol.settings import ProtocolSettings
+from protocol.sharing import shares
+from protocol.sharing.dealing import dealer
+from protocol.sharing.shares import Dealt, Series, Stream
+from protocol.transport.channel import Channel
+
+
+async def send_positions(channel: Channel, batches: Sequence[Batch]) -> None:
+    """Label party: tell the coordinator which contribution each sample refers to."""
+    for party in channel.roster.features:
+        if party in batches[0].entities:
+            message = SamplePositions(
+                party,
+                np.concatenate([batch.entity_of[party] for batch in batches]),
+                np.array([len(batch) for batch in batches]),
+                np.array([len(batch.entities[party]) for batch in batches]),
+            )
+            await channel.send(channel.roster.coordinator, message)
+
+
+async def receive_positions(
+    channel: Channel, parties: Sequence[str], samples: Sequence[int] | None = None
+) -> list[Batch]:
+    """Coordinator: return the batches as it may know them: numbers in place of samples and entities.
+
+    ``samples`` says how large they are, if that is known before.
+    """
+    positions, entities = dict[str, list[IntArray]](), dict[str, IntArray]()
+    for party in parties:
+        message = await channel.receive(channel.roster.label, SamplePositions)
+        samples = message.samples.tolist() if samples is None else samples
+        if message.party != party or message.samples.tolist() != samples:
+            raise RemoteProtocolError(
+                f"{channel.roster.label} was expected to send the positions of {len(samples)} batches at {party}, "
+                "but sent others"
+            )
+        positions[party], entities[party] = message.batches(), message.entities
+    return [
+        Batch(
+            np.arange(size),
+            {party: np.arange(numbers[number]) for party, numbers in entities.items()},
+            {party: of_samples[number] for party, of_samples in positions.items()},
+        )
+        for number, size in enumerate(samples or [])
+    ]
+
+
+async def send_series(channel: Channel, settings: ProtocolSettings, series: Series) -> None:
+    """Label party: tell the coordinator and the dealer the series."""
+    message = SigmoidSeries(series.period, series.coefficients)
+    for party in (channel.roster.coordinator, dealer(settings, channel.roster)):
+        await channel.send(party, message)
+
+
+async def receive_series(channel: Channel) -> Series:
+    """Coordinator or dealer: take the series."""
+    message = await channel.receive(channel.roster.label, SigmoidSeries)
+    return Series(message.period, message.coefficients)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """One of the two that compute on shares: the label party, who leads, or the coordinator."""
+
+    channel: Channel
+    settings: ProtocolSettings
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the label party."""
+        return self.channel.name == self.channel.roster.label
+
+    @property
+    def factors(self) -> int:
+        """The latent sums of a sample."""
+        return self.settings.training.n_factors
+
+    @property
+    def _dealer(self) -> str:
+        return dealer(self.settings, self.channel.roster)
+
+    async def gather(self, batch: Batch) -> Words:
+        """Return this side's share of the feature parties' contributions, summed: (n_samples, 1 + k) (step a)."""
+        total = np.zeros((len(batch), 1 + self.factors), dtype=np.uint64)
+        for party, entities in batch.entities.items():
+            total = total + batch.to_samples(party, await self._contribution(party, len(entities)))
+        return total
+
+    async def _contribution(self, party: str, n_entities: int) -> Words:
+        shape = n_entities, 1 + self.factors
+        if self.leads:
+            return self._stream(
+                (await self.channel.receive(party, ContributionSeed)).seed, party
+            ).words(*shape)
+        values = (await self.channel.receive(party, ContributionShare)).values
+        check_shape(values, shape, party)
+        return values
+
+    async def dealt(self, n_samples: int, series: Series | None) -> Dealt:
+        """Return this side's half of what was dealt for the samples (step b)."""
+        waves = 2 * series.harmonics if series else 0
+        if self.leads:
+            seed, dependent = (await self.channel.receive(self._dealer, DealtSeed)).seed, None
+        else:
+            message = await self.channel.receive(self._dealer, DealtShare)
+            seed, dependent = message.seed, message.dependent
+            check_shape(dependent, (n_samples, 2 + self.factors + waves), self._dealer)
+        stream = self._stream(seed, self._dealer)
+        return Dealt.expand(stream, n_samples, self.factors, waves, dependent)
+
+    async def _dealt_products(self, n_users: int, n_items: int) -> Words:
+        if self.leads:
+            seed = (await self.channel.receive(self._dealer, DealtSeed)).seed
+            return self._stream(seed, self._dealer).words(n_users, n_items)
+        dependent = (await self.channel.receive(self._dealer, DealtShare)).dependent
+        check_shape(dependent, (n_users, n_items), self._dealer)
+        return dependent
+
+    def _stream(self, seed: bytes, sender: str) -> Stream:
+        return Stream(self.channel.accept_seed(seed, sender=sender), self.channel.roster.run)
+
+    async def open(self, share: Words) -> Words:
+        """Exchange shares with the other side and return what they add up to: a masked value (step c)."""
+        roster = self.channel.roster
+        other = roster.coordinator if self.leads else roster.label
+        await self.channel.send(other, Opening(share))
+        theirs = (await self.channel.receive(other, Opening)).values
+        check_shape(theirs, share.shape, other)
+        return share + theirs
+
+    async def doubled_logits(self, sums: Words) -> Words:
+        """Return a share of twice the logits (n,), of shares (n, 1 + k) of ``[2u | S]``."""
+        if not self.factors:
+            return sums[:, 0]
+        return (await self._square(sums, await self.dealt(len(sums), None)))[0]
+
+    async def doubled_pair_logits(self, users: Words, items: Words) -> Words:
+        """Return a share of twice the logits (n_users, n_items) of all pairs, of shares of both sides' ``[2u | S]``."""
+        if not self.factors:
+            return users[:, :1] + items[:, 0]
+        of_users, of_items = [await self.dealt(len(sums), None) for sums in (users, items)]
+        of_pairs = await self._dealt_products(len(users), len(items))
+        doubled_users, opened_users = await self._square(users, of_users)
+        doubled_items, opened_items = await self._square(items, of_items)
+        products = shares.pair_products(
+            (opened_users, opened_items),
+            (of_users.masks, of_items.masks),
+            of_pairs,
+            leads=self.leads,
+        )
+        return doubled_users[:, None] + doubled_items + 2 * products
+
+    async def residual_slots(self, series: Series, sums: Words, labels: FloatArray | None) -> Words:
+        """Return a share of ``[d | d S]`` (n, 1 + k), of shares of ``[2u | S]``.
+
+        ``labels`` (n,) are given by the side that has them.
+        """
+        dealt = await self.dealt(len(sums), series)
+        residuals, opened_sums = await self._residuals(series, sums, labels, dealt)
+        if not self.factors:
+            return residuals[:, None]
+        opened = await self._open_residuals(residuals, dealt)
+        products = shares.products(opened_sums, opened, dealt, leads=self.leads)
+        return np.column_stack([residuals, products])
+
+    async def squared_residuals(
+        self, series: Series, sums: Words, labels: FloatArray | None
+    ) -> Words:
+        """Return a share of the sum of all ``d^2`` (1,); as above."""
+        dealt = await self.dealt(len(sums), series)
+        residuals, _ = await self._residuals(series, sums, labels, dealt)
+        opened = await self._open_residuals(residuals, dealt)
+        return shares.squared_residuals(opened, dealt, leads=self.leads)
+
+    async def _residuals(
+        self, series: Series, sums: Words, labels: FloatArray | None, dealt: Dealt
+    ) -> tuple[Words, Words]:
+        """Return a share of the residuals (n,), and the opened ``S - r`` (n, k)."""
+        doubled, opened_sums = await self._square(sums, dealt)
+        opened = await self.open(doubled - dealt.angles)
+        share = shares.probabilities(opened, series, dealt, leads=self.leads)
+        if labels is not None:
+            share = share - shares.to_words(labels, shares.RESIDUAL_BITS)
+        return share, opened_sums
+
+    async def _square(self, sums: Words, dealt: Dealt) -> tuple[Words, Words]:
+        """Return a share of twice the logits (n,), and the opened ``S - r`` (n, k)."""
+        doubled, latent_sums = sums[:, 0], sums[:, 1:]
+        if not self.factors:
+            return doubled, latent_sums
+        opened = await self.open(latent_sums - dealt.masks)
+        return doubled + shares.square_sums(opened, dealt, leads=self.leads), opened
+
+    async def _open_residuals(self, residuals: Words, dealt: Dealt) -> Words:
+        bits = shares.RESIDUAL_BITS - shares.TRUNCATED_BITS
+        return await self.open(
+            shares.truncate(residuals, bits, leads=self.leads) - dealt.multipliers
+        )
+
+
+def check_shape(words: Words, shape: tuple[int, ...], sender: str, what: str = "shares") -> None:
+    """Raise RemoteProtocolError unless what came has the shape expected."""
+    if words.shape != shape:
+        raise RemoteProtocolError(f"{sender} sent {what} {words.shape} where {shape} were expected")

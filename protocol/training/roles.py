@@ -1,0 +1,404 @@
+"""The training conversation: one function a role, in lockstep. Read a round from top to bottom.
+
+    step 1  coordinator -> data parties     PublicKeyAnnouncement
+    step 2  label -> feature parties        BatchPlan           the same batches in every epoch
+            feature parties -> label        KeptEpochs          of a training that broke
+            label -> feature parties        TrainingStart       where it is taken up (protocol/training/checkpoints.py)
+            label -> coordinator            Schedule
+            label -> coordinator            SamplePositions     which contribution a sample refers to
+    each round, for one batch:
+    step 3  feature parties -> label,       shares of partial logits u and latent sums S, by entity; on them label
+            coordinator                     party and coordinator compute shares of d and d S (protocol/sharing/evaluator.py)
+    step 4  coordinator -> label            EncryptedShares     [d | d S] of each sample, the coordinator's share
+            label -> feature parties        EncryptedResiduals  its own share added, summed by entity
+    step 5  data parties -> coordinator     MaskedGradients     X^T [d | d S], packed and masked (protocol/training/opening.py)
+    step 6  coordinator -> data parties     OpenedGradients     decrypted, still masked
+    step 7  feature parties -> label        RoundCheck          has a share wrapped?
+            label -> everyone               RoundEnd            then the round is repeated
+    each epoch:
+    step 8  as step 3 for the validation rows, and coordinator -> label  BrierShare
+    step 9  label -> everyone               EpochEnd            keep this model? go on?
+
+Under ``disclosure = "open"`` the feature parties send the label party PartialLogits in steps 3 and 8. It then knows d,
+encrypts it itself in step 4, and has its own gradient in the clear; step 7 falls away. Under ``"none"`` step 4
+sends PlainResiduals, and steps 1, 5 and 6 fall away too; the integers are those of ``open``, so the models are, bit
+for bit.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from parties.dataset import PartyDataset
+from parties.features import FeatureEncoder, FixedPointMatrix
+from parties.model import joint_logits, log_loss, sigmoid
+from protocol.batches import Batch, check_positions
+from protocol.contributions import Bounds, Contribution, collect, offer
+from protocol.encryption.encryptors import Encryptor, KeyHolderEncryptor
+from protocol.encryption.keys import PrivateKey
+from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.ledger import Progress
+from protocol.messages.planning import BatchPlan, ColumnScale, Schedule
+from protocol.messages.rounds import (
+    BrierShare,
+    EncryptedResiduals,
+    EncryptedShares,
+    EpochEnd,
+    PlainResiduals,
+    RoundCheck,
+    RoundEnd,
+)
+from protocol.messages.setup import PublicKeyAnnouncement
+from protocol.numbers import FloatArray, IntArray
+from protocol.settings import ProtocolSettings
+from protocol.sharing.dealing import deal, deals
+from protocol.sharing.evaluator import (
+    Evaluator,
+    receive_positions,
+    receive_series,
+    send_positions,
+    send_series,
+)
+from protocol.sharing.shares import RESIDUAL_BITS, TRUNCATED_BITS, Series, to_reals
+from protocol.training.checkpoints import Checkpoints, TrainingState, follow_start, lead_start
+from protocol.training.gradients import GradientForm, Slots, residual_slots
+from protocol.training.guards import Guard
+from protocol.training.opening import Gradient, GradientOpener, open_gradient
+from protocol.training.samples import Samples
+from protocol.training.trained import TrainedHalf, TrainedLabelParty, initial_model
+from protocol.transport.channel import Channel
+
+# A share wraps once in millions of rounds: three times running, something else is wrong.
+_MOST_REPEATS = 3
+
+
+async def train_label_party(
+    channel: Channel,
+    settings: ProtocolSettings,
+    samples: Samples,
+    progress: Progress = lambda done, total: None,
+    keep_in: Path | None = None,
+) -> TrainedLabelParty:
+    """Lead the training; ``progress`` hears of rounds done and rounds in all. Raises GuardError before it begins.
+
+    In the folder ``keep_in`` checkpoints are kept, and a training taken up that broke.
+    """
+    training, split, labels = settings.training, samples.split, samples.dataset.label
+    if labels is None:
+        raise LocalProtocolError(f"{channel.name} leads the training but its table has no label")
+    encoder = FeatureEncoder.fit(samples.dataset, split.training_samples)
+    matrix = encoder.transform(samples.dataset)
+    batches = [matrix.take(batch.samples) for batch in split.batches]
+    guard = Guard(channel.name, training)
+    if training.disclosure == "shared":  # else it sees the residuals, and nothing is opened to it
+        for rows in batches:
+            guard.admit(rows, with_total=True)
+    checkpoints = Checkpoints(keep_in)
+    checkpoints.describe(settings, batches, labels[split.training_samples])
+    state = TrainingState.begin(initial_model(settings, channel.name, encoder, bias=True))
+
+    opener = await GradientOpener.set_up(channel, settings)  # step 1
+    for party in channel.roster.features:  # step 2
+        await channel.send(party, _batch_plan([*split.batches, split.validation], party))
+    state, to_come = await lead_start(channel, checkpoints, state, guard, training.epochs)
+    await channel.send(channel.roster.coordinator, Schedule(len(batches), to_come))
+    kind = _SharedRounds if training.disclosure == "shared" else _OpenRounds
+    rounds = kind(channel, settings, samples, labels, matrix, batches, state, guard, opener)
+    await rounds.agree()
+    for epoch in range(state.done, state.done + to_come):
+        started, losses = time.perf_counter(), list[float | None]()
+        for number in range(len(batches)):
+            with channel.ledger.during_round():
+                losses.append(await rounds.play(number))  # steps 3 to 7
+            progress(epoch * len(batches) + number + 1, training.epochs * len(batches))
+
+        loss = await rounds.validate()  # step 8
+        best = state.add_epoch(losses, loss, time.perf_counter() - started)
+        proceed = state.since_best < training.patience and epoch + 1 < training.epochs
+        for party in [channel.roster.coordinator, *channel.roster.features]:  # step 9
+            await channel.send(party, EpochEnd(best, proceed))
+        state.end_epoch(guard, best=best, proceed=proceed)
+        checkpoints.save(state)
+        if not proceed:
+            break
+    return TrainedLabelParty(state, encoder, matrix, guard, samples)
+
+
+def _batch_plan(batches: Sequence[Batch], party: str) -> BatchPlan:
+    entities = [batch.entities[party] for batch in batches]
+    return BatchPlan(
+        np.concatenate(entities),
+        np.array([len(rows) for rows in entities]),
+        np.array([len(batch) for batch in batches]),
+    )
+
+
+@dataclass
+class _LabelRounds(ABC):
+    """The label party's side of the rounds; ``batches`` are its own rows, one matrix a batch."""
+
+    channel: Channel
+    settings: ProtocolSettings
+    samples: Samples
+    labels: FloatArray
+    matrix: FixedPointMatrix
+    batches: list[FixedPointMatrix]
+    state: TrainingState
+    guard: Guard
+    opener: GradientOpener
+
+    @abstractmethod
+    async def agree(self) -> None:
+        """Play the rest of step 2."""
+
+    @abstractmethod
+    async def play(self, number: int) -> float | None:
+        """Play steps 3 to 7 for one batch and return the mean log loss, if this party sees it."""
+
+    @abstractmethod
+    async def validate(self) -> float:
+        """Play step 8 and return the loss on the validation rows."""
+
+    @property
+    def _bounds(self) -> Bounds:
+        return Bounds.of(self.settings, self.channel.roster.n_data_parties)
+
+    def _contribution(self, rows: FixedPointMatrix) -> Contribution:
+        return self._bounds.contribution(self.state.model, rows)
+
+    def _form(self, batch: Batch, *, scaled: bool = True) -> GradientForm:
+        parties = self.channel.roster.n_data_parties
+        return GradientForm.of(self.settings, len(batch), parties, scaled=scaled)
+
+
+@dataclass
+class _SharedRounds(_LabelRounds):
+    """Rounds in which nobody sees a logit or a residual."""
+
+    def __post_init__(self) -> None:
+        assert self.opener.public_key is not None, "only disclosure 'none' does without encryption"
+        self.encryptor = Encryptor(self.opener.public_key)
+        self.evaluator = Evaluator(self.channel, self.settings)
+        self.series = Series.fit(self._bounds.joint)
+
+    async def agree(self) -> None:
+        split = self.samples.split
+        await send_series(self.channel, self.settings, self.series)
+        await send_positions(self.channel, [*split.batches, split.validation])
+
+    async def play(self, number: int) -> None:
+        batch, rows = self.samples.split.batches[number], self.batches[number]
+        form, columns = self._form(batch), self.guard.columns[number]
+        coordinator, model = self.channel.roster.coordinator, self.state.model
+        own, labels = self._contribution(rows).to_words(), self.labels[batch.samples]
+        for _ in range(_MOST_REPEATS):
+            sums = own + await self.evaluator.gather(batch)  # step 3
+            share = await self.evaluator.residual_slots(self.series, sums, labels)
+            theirs = await self.channel.receive(coordinator, EncryptedShares)  # step 4
+            slots = form.complete(self.opener.accept(form, theirs, len(batch), coordinator), share)
+            await self._pass_on(batch, form, slots)
+            gradient = await self.opener.open(form, rows, slots, model, columns)  # steps 5, 6
+            if not await self._repeat(exceeded=gradient.exceeded):  # step 7
+                break
+        else:
+            raise RemoteProtocolError(
+                f"numbers beyond their bounds came out of {_MOST_REPEATS} rounds running: somebody computes other "
+                "shares than agreed"
+            )
+        total = to_reals(share[:, 0].sum(keepdims=True) + theirs.total, RESIDUAL_BITS)
+        model.step(gradient.mean(), total.item() / len(batch))
+        self.guard.count(number, rows.n_columns)
+
+    async def _pass_on(self, batch: Batch, form: GradientForm, slots: Slots) -> None:
+        """Step 4: sums by entity to each feature party.
+
+        The coordinator's randomness serves one recipient; any other gets fresh one, or two could compare ciphertexts.
+        """
+        for position, (party, entities) in enumerate(batch.entities.items()):
+            sums = form.sum_by(slots, batch.entity_of[party], len(entities))
+            if position:
+                sums = sums.randomised(self.encryptor)
+            await self.channel.send(party, EncryptedResiduals(*sums.to_wire()))
+
+    async def _repeat(self, *, exceeded: bool) -> bool:
+        """Step 7: hear and tell everyone whether a share has wrapped."""
+        roster = self.channel.roster
+        checks = [(await self.channel.receive(p, RoundCheck)).exceeded for p in roster.features]
+        repeat = exceeded or any(checks)
+        for party in [roster.coordinator, *roster.features]:
+            await self.channel.send(party, RoundEnd(repeat))
+        self.state.repeated += repeat
+        return repeat
+
+    async def validate(self) -> float:
+        batch = self.samples.split.validation
+        own = self._contribution(self.matrix.take(batch.samples)).to_words()
+        sums, labels = own + await self.evaluator.gather(batch), self.labels[batch.samples]
+        share = await self.evaluator.squared_residuals(self.series, sums, labels)
+        theirs = (await self.channel.receive(self.channel.roster.coordinator, BrierShare)).total
+        return to_reals(share + theirs, 2 * TRUNCATED_BITS).item() / len(batch)
+
+
+@dataclass
+class _OpenRounds(_LabelRounds):
+    """Rounds in which this party sees every logit, encrypted (``open``) or not (``none``)."""
+
+    def __post_init__(self) -> None:
+        key = self.opener.public_key
+        self.encryptor = None if key is None else Encryptor(key)
+
+    async def agree(self) -> None:
+        self.scaled = {
+            party: (await self.channel.receive(party, ColumnScale)).scaled
+            for party in self.channel.roster.features
+        }
+
+    async def play(self, number: int) -> float:
+        batch, rows = self.samples.split.batches[number], self.batches[number]
+        labels, form, model = self.labels[batch.samples], self._form(batch), self.state.model
+        joint = await collect(self.channel, batch, self._contribution(rows))  # step 3
+        logits = joint_logits(joint.logits, joint.latent_sums)
+        residuals = residual_slots(sigmoid(logits) - labels, joint.latent_sums, self.settings)
+        for party in batch.entities:  # step 4
+            sums = batch.sum_by_entity(party, residuals)
+            if self.encryptor is None:
+                await self.channel.send(party, PlainResiduals(sums))
+            else:
+                slots = self._form(batch, scaled=self.scaled[party]).encrypt(self.encryptor, sums)
+                await self.channel.send(party, EncryptedResiduals(*slots.to_wire()))
+        integers = form.in_the_clear(rows, residuals, model.factors)
+        total = float(residuals[:, 0].sum()) / 2.0**self.settings.encryption.residual_bits
+        gradient = form.to_gradient(integers, rows.fraction_bits, model.factors)
+        model.step(gradient, total / len(batch))
+        return log_loss(logits, labels)
+
+    async def validate(self) -> float:
+        batch = self.samples.split.validation
+        own = self._contribution(self.matrix.take(batch.samples))
+        joint = await collect(self.channel, batch, own)
+        return log_loss(joint_logits(joint.logits, joint.latent_sums), self.labels[batch.samples])
+
+
+async def train_feature_party(
+    channel: Channel,
+    settings: ProtocolSettings,
+    dataset: PartyDataset,
+    aligned: IntArray,
+    keep_in: Path | None = None,
+) -> TrainedHalf:
+    """Follow the training; raises GuardError before it answers a leaky plan.
+
+    ``aligned`` says which rows of the own table are shared, in the agreed order; all messages count in it.
+    """
+    training, label = settings.training, channel.roster.label
+    shared = training.disclosure == "shared"
+    opener = await GradientOpener.set_up(channel, settings)  # step 1
+
+    plan = await channel.receive(label, BatchPlan)  # step 2
+    check_positions(plan.entities, len(aligned), sender=label)
+    *entities, held_out = plan.batches()
+    encoder = FeatureEncoder.fit(dataset, aligned[np.unique(np.concatenate(entities))])
+    matrix = encoder.transform(dataset.take(aligned))
+    batches, validation = [matrix.take(rows) for rows in entities], matrix.take(held_out)
+    guard = Guard(channel.name, training)
+    for rows in batches:
+        guard.admit(rows)
+    checkpoints = Checkpoints(keep_in)
+    checkpoints.describe(settings, batches)
+    state = TrainingState.begin(initial_model(settings, channel.name, encoder, bias=False))
+    state, to_come = await follow_start(channel, checkpoints, state, guard)
+    scaled = shared or matrix.scaled.shape[1] > 0
+    if not shared:
+        await channel.send(label, ColumnScale(scaled))
+    series = await receive_series(channel) if deals(channel, settings) else None
+
+    model, bounds = state.model, Bounds.of(settings, channel.roster.n_data_parties)
+    *n_samples, n_validation = plan.samples.tolist()
+    for _ in range(to_come):
+        for number, rows in enumerate(batches):
+            with channel.ledger.during_round():
+                contribution, columns = bounds.contribution(model, rows), guard.columns[number]
+                form = GradientForm.of(settings, n_samples[number], bounds.parties, scaled=scaled)
+                repeat = True
+                while repeat:
+                    await offer(channel, settings, contribution)  # step 3
+                    if series is not None:
+                        await deal(channel, n_samples[number], training.n_factors, series)
+                    gradient = await opener.receive(form, rows, model, columns)  # steps 4, 5, 6
+                    repeat = shared and await _check_round(channel, gradient)  # step 7
+                model.step(gradient.mean())
+                guard.count(number, matrix.n_columns)
+
+        await offer(channel, settings, bounds.contribution(model, validation))  # step 8
+        if series is not None:
+            await deal(channel, n_validation, training.n_factors, series)
+        end = await channel.receive(label, EpochEnd)  # step 9
+        state.end_epoch(guard, best=end.best, proceed=end.proceed)
+        checkpoints.save(state)
+        if not end.proceed:
+            break
+    return TrainedHalf(state, encoder, matrix, guard)
+
+
+async def _check_round(channel: Channel, gradient: Gradient) -> bool:
+    """Feature party, step 7: say whether a share has wrapped; return whether the round is repeated."""
+    await channel.send(channel.roster.label, RoundCheck(gradient.exceeded))
+    return (await channel.receive(channel.roster.label, RoundEnd)).repeat
+
+
+async def coordinate_training(
+    channel: Channel, settings: ProtocolSettings, private_key: PrivateKey | None
+) -> None:
+    """Hold the key, None under disclosure ``none``: decrypt what is masked, compute on shares, learn nothing else."""
+    roster = channel.roster
+    if private_key is not None:  # step 1
+        for party in [roster.label, *roster.features]:
+            await channel.send(party, PublicKeyAnnouncement(private_key.public_key.to_bytes()))
+    schedule = await channel.receive(roster.label, Schedule)  # step 2
+    if settings.training.disclosure == "shared":
+        assert private_key is not None, "only disclosure 'none' does without encryption"
+        await _coordinate_shares(channel, settings, private_key, schedule.epochs)
+        return
+    for _ in range(schedule.epochs):
+        for _ in range(schedule.rounds):
+            with channel.ledger.during_round():
+                if private_key is not None:
+                    for party in roster.features:
+                        await open_gradient(channel, private_key, party)  # steps 5, 6
+        if not (await channel.receive(roster.label, EpochEnd)).proceed:  # step 9
+            break
+
+
+async def _coordinate_shares(
+    channel: Channel, settings: ProtocolSettings, private_key: PrivateKey, epochs: int
+) -> None:
+    """The coordinator's rounds where it holds one share of everything."""
+    label, features = channel.roster.label, channel.roster.features
+    evaluator, encryptor = Evaluator(channel, settings), KeyHolderEncryptor(private_key)
+    series = await receive_series(channel)
+    *batches, validation = await receive_positions(channel, features)
+    for _ in range(epochs):
+        for batch in batches:
+            form = GradientForm.of(settings, len(batch), channel.roster.n_data_parties, scaled=True)
+            repeat = True
+            with channel.ledger.during_round():
+                while repeat:
+                    sums = await evaluator.gather(batch)  # step 3
+                    share = await evaluator.residual_slots(series, sums, None)
+                    encrypted = form.encrypt(encryptor, share).to_wire()
+                    total = share[:, 0].sum(keepdims=True)
+                    await channel.send(label, EncryptedShares(*encrypted, total))  # step 4
+                    for party in [*features, label]:
+                        await open_gradient(channel, private_key, party)  # steps 5, 6
+                    repeat = (await channel.receive(label, RoundEnd)).repeat  # step 7
+        sums = await evaluator.gather(validation)  # step 8
+        share = await evaluator.squared_residuals(series, sums, None)
+        await channel.send(label, BrierShare(share))
+        if not (await channel.receive(label, EpochEnd)).proceed:  # step 9
+            break

@@ -1,0 +1,1 @@
+"""The ready-made scenarios: a TOML file each, and beside them the functions that make or load their tables."""
