@@ -1,7 +1,7 @@
 """What each party adds to a logit, clipped to the declared bounds, and how it reaches those who add it up.
 
-In the clear it goes to the label party (disclosure ``open`` and ``none``); under ``shared`` it goes in two shares, one to
-the label party and one to the coordinator.
+In the clear it goes to the label party (disclosure ``open`` and ``none``); under ``shared`` it goes in two shares, one
+to the label party and one to the coordinator.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     step 1  label -> feature parties        ScoreRequest      which of their aligned rows
     step 2  feature parties -> label        PartialLogits     partial logit and latent sums of each
 
-Under ``disclosure = "shared"`` step 2 is a forward pass on shares (protocol/sharing/evaluator.py), at the end of which the
-coordinator sends its share of the logits: the label party learns these, and no feature party's part of them.
+Under ``disclosure = "shared"`` step 2 is a forward pass on shares (protocol/sharing/evaluator.py), at the end of which
+the coordinator sends its share of the logits: the label party learns these, and no feature party's part of them.
 """
 
 from __future__ import annotations

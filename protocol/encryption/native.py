@@ -1,7 +1,8 @@
 """The compiled kernel as a ring, and the choice between it and gmpy2.
 
-The kernel (``protocol/encryption/native/``) holds an element modulo n^2 as two digits to the base n and multiplies eight (AVX-512
-IFMA) or four (AVX2) pairs at a time. It is built with the package where a C compiler is at hand, and optional.
+The kernel (``protocol/encryption/native/``) holds an element modulo n^2 as two digits to the base n and multiplies
+eight (AVX-512 IFMA) or four (AVX2) pairs at a time. It is built with the package where a C compiler is at hand, and
+optional.
 """
 
 from __future__ import annotations

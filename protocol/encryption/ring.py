@@ -1,8 +1,8 @@
 """Vectors of integers modulo a square, and the few operations on them that everything else is made of.
 
 A :class:`Ring` works modulo ``root ** 2``: with ``root = n`` for ciphertexts, with ``root = p`` or ``q`` for the key
-holder. :class:`PureRing` uses gmpy2 and is always there; :class:`protocol.encryption.native.NativeRing` uses the compiled
-kernel where it was built and the processor has the instructions. Both give the same numbers.
+holder. :class:`PureRing` uses gmpy2 and is always there; :class:`protocol.encryption.native.NativeRing` uses the
+compiled kernel where it was built and the processor has the instructions. Both give the same numbers.
 
 Elements are a numpy array with one row (or one object) an element, so that they can be sliced and joined; what
 stands in it is the ring's own affair. Large tasks are split over cores through joblib: ``n_jobs`` is joblib's own

@@ -38,7 +38,7 @@ class EncryptedShares(Message):
 class EncryptedResiduals(Message):
     """Fixed-point residuals and their products with latent sums, added up by entity, under the coordinator's key.
 
-    ``alone`` carries the residuals once more by themselves, where the receiver needs them (protocol/training/gradients.py).
+    ``alone`` carries the residuals once more by themselves, where the receiver needs them (training/gradients.py).
     """
 
     senders = frozenset({Role.LABEL})

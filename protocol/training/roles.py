@@ -8,10 +8,10 @@
             label -> coordinator            SamplePositions     which contribution a sample refers to
     each round, for one batch:
     step 3  feature parties -> label,       shares of partial logits u and latent sums S, by entity; on them label
-            coordinator                     party and coordinator compute shares of d and d S (protocol/sharing/evaluator.py)
+            coordinator                     party and coordinator compute shares of d and d S (sharing/evaluator.py)
     step 4  coordinator -> label            EncryptedShares     [d | d S] of each sample, the coordinator's share
             label -> feature parties        EncryptedResiduals  its own share added, summed by entity
-    step 5  data parties -> coordinator     MaskedGradients     X^T [d | d S], packed and masked (protocol/training/opening.py)
+    step 5  data parties -> coordinator     MaskedGradients     X^T [d | d S], packed and masked (opening.py)
     step 6  coordinator -> data parties     OpenedGradients     decrypted, still masked
     step 7  feature parties -> label        RoundCheck          has a share wrapped?
             label -> everyone               RoundEnd            then the round is repeated

@@ -268,6 +268,3 @@ def _print_sweep(console: Console, done: sweep.Sweep) -> None:
         console.print(
             f"[yellow]Keys under {SECURE_KEY_BITS} bits can be broken:[/yellow] insecure_key = true was set for them"
         )
-
-
-COMMANDS: tuple[click.Command, ...] = (calibrate, plan, cost)

@@ -128,9 +128,6 @@ def party(config: Path, resume: bool) -> None:
     _report(organisation, organisation.take_part(_say, progress))
 
 
-COMMANDS = (keygen, roster, coordinator, party)
-
-
 def _report(organisation: Organisation, results: Path) -> None:
     if organisation.configuration.report:
         with going_on_without("report", Console()):

@@ -2,8 +2,8 @@
 
     Shapes.of(scenario)  ->  predict(scenario, shapes)  ->  Prediction
 
-Operations and bytes are counted from settings and shapes alone (scenarios/costs/counting.py); what each takes is calibrated
-in seconds (scenarios/costs/calibration.py).
+Operations and bytes are counted from settings and shapes alone (counting.py); what each takes is calibrated in seconds
+(calibration.py).
 """
 
 from __future__ import annotations

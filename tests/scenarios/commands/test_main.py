@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,7 @@ from protocol.messages.rounds import EpochEnd
 from protocol.transport.channel import Channel
 from protocol.transport.in_process import InProcessTransport
 from scenarios import report
-from scenarios.commands.main import main
+from scenarios.commands.main import COMMANDS, main
 from scenarios.costs import prediction as costs
 from scenarios.running.runner import Run
 
@@ -354,3 +356,22 @@ def refused(result: Result, words: str, folder: Path) -> None:
     assert words in line
     assert "@example.org" not in result.output
     assert not (folder / "runs").exists()
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    for name, (_, said) in COMMANDS.items():
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        assert command.name == name
+        assert command.get_short_help_str(limit=200) == said
+
+
+def test_help_needs_no_table_and_no_arithmetic() -> None:
+    asked = "import sys; from scenarios.commands.main import main; main(['--help'], standalone_mode=False)"
+    loaded = (
+        "print(sorted({'numpy', 'pandas', 'sklearn', 'grpc', 'phe', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{asked}; {loaded}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
