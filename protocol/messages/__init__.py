@@ -1,4 +1,4 @@
-"""Every message of the system, a file for each part of the conversation, in its order:
+"""Every message of the system, a file for each part of the conversation, in its order.
 
 =============  ====================================================================================================
 setup.py       keys, before anything else

@@ -25,8 +25,8 @@ sanitized=(
     env LD_PRELOAD="$("$cc" -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0
     PYTHONMALLOC=malloc PYTHONPATH="$build/lib" PYTHONDONTWRITEBYTECODE=1 "$python" -P
 )
-"${sanitized[@]}" -c "import sys; from protocol import _kernel; sys.exit(_kernel.__file__ != '$module')"
-"${sanitized[@]}" -m pytest -p no:cacheprovider tests/protocol/test_kernel.py
+"${sanitized[@]}" -c "import sys; from protocol.encryption import _kernel; sys.exit(_kernel.__file__ != '$module')"
+"${sanitized[@]}" -m pytest -p no:cacheprovider tests/protocol/encryption/test_kernel.py
 
 echo "== without x86 the module is empty"
 mkdir "$build/empty"

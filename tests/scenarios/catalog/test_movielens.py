@@ -15,7 +15,7 @@ from protocol.errors import DataError, SettingsError
 from scenarios.catalog import movielens
 from scenarios.catalog.movielens import cold_users, download, titles, two_cinemas
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "ml-100k"
+REAL = Path(__file__).parents[4] / "shared" / "data" / "ml-100k"
 needs_data = pytest.mark.skipif(
     not REAL.is_dir(), reason="the folder shared/data is not beside the project"
 )

@@ -8,7 +8,7 @@ from parties.dataset import PartyDataset
 from protocol.errors import DataError, SettingsError
 from scenarios.catalog.restaurants import restaurants
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "restaurant"
+REAL = Path(__file__).parents[4] / "shared" / "data" / "restaurant"
 needs_data = pytest.mark.skipif(
     not REAL.is_dir(), reason="the folder shared/data is not beside the project"
 )
