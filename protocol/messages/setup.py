@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protocol.messages.message import DATA_ROLES, Message, Role
+from protocol.numbers import Residues
 
 
 @dataclass(frozen=True, eq=False)
 class PublicKeyAnnouncement(Message):
-    """The modulus n of the coordinator's Paillier key, little-endian."""
+    """The modulus n of the coordinator's Paillier key, little-endian, and the roots that prove it sound.
+
+    What they prove, and to whom it matters, is told in protocol/encryption/certificate.py.
+    """
 
     senders = frozenset({Role.COORDINATOR})
     receivers = DATA_ROLES
     under = ("shared", "open")
-    discloses = "the public key"
+    discloses = "the public key, and that n has no factor in common with phi(n)"
 
     modulus: bytes
+    roots: Residues

@@ -13,6 +13,7 @@ import numpy as np
 
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel
+from protocol.encryption import certificate
 from protocol.encryption.encryptors import Masks
 from protocol.encryption.keys import EncryptedVector, PrivateKey, PublicKey
 from protocol.errors import RemoteProtocolError
@@ -30,8 +31,15 @@ from protocol.training.gradients import GradientForm, Integers, Slots
 from protocol.transport.channel import Channel
 
 
+def announce(private_key: PrivateKey) -> PublicKeyAnnouncement:
+    """Coordinator: return the public key with the proof that it is sound."""
+    public_key = private_key.public_key
+    roots = Residues.of(certificate.certify(private_key), public_key.plaintext_bytes)
+    return PublicKeyAnnouncement(public_key.to_bytes(), roots)
+
+
 async def _receive_public_key(channel: Channel, settings: ProtocolSettings) -> PublicKey:
-    """Take the coordinator's key; raises RemoteProtocolError unless it is of the size agreed."""
+    """Take the coordinator's key; raises RemoteProtocolError unless it is of the size agreed and proved sound."""
     announced = await channel.receive(channel.roster.coordinator, PublicKeyAnnouncement)
     modulus, encryption = int.from_bytes(announced.modulus, "little"), settings.encryption
     if modulus.bit_length() != encryption.key_bits:
@@ -39,7 +47,9 @@ async def _receive_public_key(channel: Channel, settings: ProtocolSettings) -> P
             f"{channel.roster.coordinator} announced a key of {modulus.bit_length()} bits where "
             f"key_bits = {encryption.key_bits} was agreed"
         )
-    return PublicKey.accept(modulus, insecure_key=encryption.insecure_key, engine=encryption.engine)
+    key = PublicKey.accept(modulus, insecure_key=encryption.insecure_key, engine=encryption.engine)
+    certificate.verify(modulus, announced.roots.integers(), sender=channel.roster.coordinator)
+    return key
 
 
 @dataclass(frozen=True)

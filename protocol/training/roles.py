@@ -54,7 +54,6 @@ from protocol.messages.rounds import (
     RoundCheck,
     RoundEnd,
 )
-from protocol.messages.setup import PublicKeyAnnouncement
 from protocol.numbers import FloatArray, IntArray
 from protocol.settings import ProtocolSettings
 from protocol.sharing.dealing import deal, deals
@@ -69,7 +68,7 @@ from protocol.sharing.shares import RESIDUAL_BITS, TRUNCATED_BITS, Series, to_re
 from protocol.training.checkpoints import Checkpoints, TrainingState, follow_start, lead_start
 from protocol.training.gradients import GradientForm, Slots, residual_slots
 from protocol.training.guards import Guard
-from protocol.training.opening import Gradient, GradientOpener, open_gradient
+from protocol.training.opening import Gradient, GradientOpener, announce, open_gradient
 from protocol.training.samples import Samples
 from protocol.training.trained import TrainedHalf, TrainedLabelParty, initial_model
 from protocol.transport.channel import Channel
@@ -358,8 +357,9 @@ async def coordinate_training(
     """Hold the key, None under disclosure ``none``: decrypt what is masked, compute on shares, learn nothing else."""
     roster = channel.roster
     if private_key is not None:  # step 1
+        announcement = announce(private_key)
         for party in [roster.label, *roster.features]:
-            await channel.send(party, PublicKeyAnnouncement(private_key.public_key.to_bytes()))
+            await channel.send(party, announcement)
     schedule = await channel.receive(roster.label, Schedule)  # step 2
     if settings.training.disclosure == "shared":
         assert private_key is not None, "only disclosure 'none' does without encryption"

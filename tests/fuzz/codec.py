@@ -97,7 +97,7 @@ def seeds() -> list[bytes]:
     numbers, words = np.arange(4), np.arange(6, dtype=np.uint64).reshape(3, 2)
     secret, some, none = bytes(32), Ciphertexts(8, bytes(24)), Ciphertexts(8, b"")
     true = [
-        PublicKeyAnnouncement(secret),
+        PublicKeyAnnouncement(secret, Residues(1, secret)),
         IdKindAnnouncement("user", IdKind.INTEGER),
         BlindingKey("user", secret),
         PartlyBlindedIds(secret, 1),
