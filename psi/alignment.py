@@ -2,6 +2,7 @@
 
 For one entity type ('user_id'), held by the label party and one or more feature parties:
 
+    step 0  data parties               SessionKey          for seals, before anything else is said
     step 1  label <-> feature parties  IdKindAnnouncement  are the ids numbers or text? they must agree
     step 2  everyone -> coordinator    BlindedIds          each distinct id, blinded, in random order
     step 3  coordinator -> everyone    SharedPositions     which of them everyone has, in one order
@@ -56,6 +57,7 @@ async def align_label_party(
     ways, or if there are too many to pad.
     """
     check_method(settings.method)
+    await channel.greet()
     groups = channel.roster.groups()
     # A user with many rows is sent once: how often it repeats is nobody's business.
     distinct = {entity: _distinct(dataset.ids[entity]) for entity, _ in groups}
@@ -89,8 +91,9 @@ async def align_feature_party(
     Raises AlignmentError as :func:`align_label_party` does.
     """
     check_method(settings.method)
-    (entity,) = dataset.ids
     label = channel.roster.label
+    await channel.greet()
+    (entity,) = dataset.ids
     ids = _pad(channel, settings, entity, dataset.ids[entity])
     await _agree_on_kind(channel, [label], entity, dataset.id_kind(entity))
     others = next(names for _, names in channel.roster.groups() if channel.name in names)

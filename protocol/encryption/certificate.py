@@ -23,7 +23,6 @@ from hashlib import shake_256
 import gmpy2
 from gmpy2 import mpz
 
-from protocol import ledger
 from protocol.encryption.keys import ChineseRemainder, PrivateKey
 from protocol.errors import RemoteProtocolError
 
@@ -37,19 +36,16 @@ _DOMAIN = b"colonnade modulus 1"
 def certify(key: PrivateKey) -> list[int]:
     """Return the n-th roots that prove a key sound: ROOTS integers in [0, n)."""
     n = key.public_key.n
-    with ledger.operation("certificate", 1):
-        roots = (
-            [gmpy2.powmod(value, gmpy2.invert(n, prime - 1), prime) for value in _values(n)]
-            for prime in (key.p, key.q)
-        )
-        return [int(root) for root in ChineseRemainder(key.p, key.q).join(*roots)]
+    roots = (
+        [gmpy2.powmod(value, gmpy2.invert(n, prime - 1), prime) for value in _values(n)]
+        for prime in (key.p, key.q)
+    )
+    return [int(root) for root in ChineseRemainder(key.p, key.q).join(*roots)]
 
 
 def verify(n: int, roots: list[int], *, sender: str) -> None:
     """Raise RemoteProtocolError unless n is an odd composite without small factors, and all roots are right."""
-    with ledger.operation("certificate", 1):
-        fault = _fault(mpz(n), roots)
-    if fault:
+    if fault := _fault(mpz(n), roots):
         raise RemoteProtocolError(
             f"{sender} announced a public key that cannot be trusted: {fault}. Under such a key what is sent back "
             "masked could be read; nothing was encrypted"

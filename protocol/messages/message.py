@@ -31,6 +31,7 @@ class Message:
     receivers: ClassVar[frozenset[Role]]
     discloses: ClassVar[str]
     under: ClassVar[tuple[str, ...]] = ("shared", "open", "none")
+    sealed: ClassVar[bool] = True  # between two data parties
 
 
 def is_list(*arrays: IntArray) -> bool:

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.messages.message import DATA_ROLES, Message, Role
+from protocol.messages.message import DATA_ROLES, Message, Role, require
 from protocol.numbers import Residues
+
+
+@dataclass(frozen=True, eq=False)
+class SessionKey(Message):
+    """The sender's public X25519 key of this run, 32 bytes, from which seals are derived (transport/sealing.py)."""
+
+    senders = DATA_ROLES
+    receivers = DATA_ROLES
+    sealed = False
+    discloses = "a random public key"
+
+    key: bytes
+
+    def __post_init__(self) -> None:
+        require(len(self.key) == 32, "a session key of 32 bytes")
 
 
 @dataclass(frozen=True, eq=False)

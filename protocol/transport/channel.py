@@ -1,32 +1,27 @@
 """A party's end of the conversation: typed ``send`` and ``receive``, envelopes, sealing, the byte codec.
 
 Everything that leaves a role becomes bytes here, in process too, so that sizes are true and nothing
-is shared by accident. What one data party says to another is sealed: ChaCha20-Poly1305 under a key
-that X25519 and HKDF-SHA256 derive for this run, this sender and this receiver; the envelope's
-header is authenticated with it.
+is shared by accident. What one data party says to another is sealed (sealing.py).
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgpack
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ledger import Ledger, MessageRecord
 from protocol.messages import MESSAGES
 from protocol.messages.message import Message, Role
+from protocol.messages.setup import SessionKey
 from protocol.transport.codec import M, ciphertexts, decode, encode, unpack
 from protocol.transport.roster import Roster
-
-PROTOCOL_VERSION = 1
+from protocol.transport.sealing import PROTOCOL_VERSION, Seals
 
 
 class Transport(Protocol):
@@ -54,13 +49,26 @@ class Channel:
         self.roster = roster
         self.ledger = ledger
         self._transport = transport
-        self._seal_key = seal_key
+        self._seals = Seals(name, roster, seal_key)
+        self._greeted: set[str] = set()
         # An audit sets this to a list: then all that this party received and could open is kept.
         self.view: list[tuple[str, Message]] | None = None
         self._seeds: set[bytes] = set()
-        self._ciphers: dict[tuple[str, str], ChaCha20Poly1305] = {}
         self._sent: Counter[str] = Counter()
         self._received: Counter[str] = Counter()
+
+    async def greet(self, others: Sequence[str] | None = None) -> None:
+        """Exchange session keys with other data parties, by default with all, unless that is done.
+
+        A conversation begins with it; else it comes before the first sealed word between two.
+        """
+        everyone = [self.roster.label, *self.roster.features]
+        new = [other for other in others or everyone if other not in {self.name, *self._greeted}]
+        self._greeted.update(new)
+        for other in new:
+            await self.send(other, SessionKey(self._seals.session_key))
+        for other in new:
+            self._seals.agree(other, (await self.receive(other, SessionKey)).key)
 
     async def send(self, receiver: str, message: Message) -> None:
         """Send a message; raises LocalProtocolError if it is not ours to say or not theirs to read."""
@@ -68,13 +76,15 @@ class Channel:
         kind = type(message).__name__
         if mine not in message.senders or theirs not in message.receivers:
             raise LocalProtocolError(f"a {mine} party does not send {kind} to a {theirs} party")
-        sealed = Role.COORDINATOR not in (mine, theirs)
+        sealed = message.sealed and Role.COORDINATOR not in (mine, theirs)
+        if sealed:
+            await self.greet([receiver])
         sequence = self._sent[receiver]
         self._sent[receiver] += 1
         header = self._header(self.name, receiver, kind, sequence)
         body = encode(message)
         if sealed:
-            body = self._cipher(self.name, receiver).encrypt(_nonce(sequence), body, header)
+            body = self._seals.close(receiver, sequence, body, header)
         envelope: bytes = msgpack.packb([header, body])
         self.ledger.record_sent(
             MessageRecord(
@@ -94,6 +104,10 @@ class Channel:
 
     async def receive(self, sender: str, kind: type[M]) -> M:
         """Wait for the next message of ``sender``; raises RemoteProtocolError if it is not of this kind or altered."""
+        roles = {self.roster.members[name].role for name in (sender, self.name)}
+        sealed = kind.sealed and Role.COORDINATOR not in roles
+        if sealed:
+            await self.greet([sender])
         envelope = await self._transport.collect(self.name, sender)
         sequence = self._received[sender]
         self._received[sender] += 1
@@ -103,15 +117,8 @@ class Channel:
                 f"{sender} was expected to send {kind.__name__} as message {sequence} of this run to {self.name}, "
                 f"but sent {_describe(header)}"
             )
-        roles = {self.roster.members[name].role for name in (sender, self.name)}
-        sealed = Role.COORDINATOR not in roles
         if sealed:
-            try:
-                body = self._cipher(sender, self.name).decrypt(_nonce(sequence), body, header)
-            except InvalidTag:
-                raise RemoteProtocolError(
-                    f"a sealed {kind.__name__} from {sender} was altered on its way"
-                ) from None
+            body = self._seals.open(sender, sequence, body, header)
         message = decode(kind, body)
         self.ledger.record_received(
             sender, kind.__name__, len(envelope), sealed=sealed, discloses=kind.discloses
@@ -135,28 +142,6 @@ class Channel:
             [PROTOCOL_VERSION, self.roster.run, sender, receiver, kind, sequence]
         )
         return packed
-
-    def _cipher(self, sender: str, receiver: str) -> ChaCha20Poly1305:
-        """Derive the key for one direction; with the run in it, a sequence number never meets a key twice."""
-        if (sender, receiver) in self._ciphers:
-            return self._ciphers[sender, receiver]
-        other = receiver if sender == self.name else sender
-        theirs = X25519PublicKey.from_public_bytes(self.roster.members[other].seal_key)
-        purpose: bytes = msgpack.packb(
-            [
-                "colonnade seal",
-                PROTOCOL_VERSION,
-                *((name, self.roster.members[name].seal_key) for name in (sender, receiver)),
-            ]
-        )
-        derivation = HKDF(SHA256(), length=32, salt=self.roster.run, info=purpose)
-        cipher = ChaCha20Poly1305(derivation.derive(self._seal_key.exchange(theirs)))
-        self._ciphers[sender, receiver] = cipher
-        return cipher
-
-
-def _nonce(sequence: int) -> bytes:
-    return sequence.to_bytes(12, "little")
 
 
 def split(envelope: bytes, sender: str) -> tuple[bytes, bytes]:

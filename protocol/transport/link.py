@@ -19,7 +19,7 @@ import msgpack
 from protocol import errors
 from protocol.errors import ColonnadeError, RemoteProtocolError
 from protocol.transport import codec
-from protocol.transport.channel import PROTOCOL_VERSION
+from protocol.transport.sealing import PROTOCOL_VERSION
 
 CHUNK_BYTES = 1 << 20
 FRAME_BYTES = CHUNK_BYTES + 1024

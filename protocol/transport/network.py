@@ -31,7 +31,6 @@ from protocol.errors import (
     ProtocolError,
     RemoteProtocolError,
 )
-from protocol.transport.channel import PROTOCOL_VERSION
 from protocol.transport.identity import HOST, Identity, RosterFile
 from protocol.transport.link import (
     FRAME_BYTES,
@@ -49,6 +48,7 @@ from protocol.transport.link import (
     reason_of,
     unpack,
 )
+from protocol.transport.sealing import PROTOCOL_VERSION
 
 log = logging.getLogger(__name__)
 

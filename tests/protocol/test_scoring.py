@@ -179,9 +179,11 @@ def test_lists_refuse_answers_of_another_length(recommender: Run) -> None:
     channels = runner.connect(recommender.scenario, transport)
     short = PartialLogits(np.zeros(3), np.zeros((3, trained.model.factors.shape[1])))
 
+    async def answer(name: str) -> None:
+        await channels[name].receive("shop", ScoreRequest)
+        await channels[name].send("shop", short)
+
     async def ask() -> None:
-        for name in ("bank", "telco"):
-            await channels[name].send("shop", short)
         await request_pairs(
             channels["shop"],
             recommender.scenario,
@@ -193,7 +195,9 @@ def test_lists_refuse_answers_of_another_length(recommender: Run) -> None:
             catalogue.describe_items(trained.encoder.sources),
         )
 
+    roles = {"shop": ask(), "bank": answer("bank"), "telco": answer("telco")}
+    ledgers = {name: channels[name].ledger for name in roles}
     with pytest.raises(
         RemoteProtocolError, match=r"bank sent \(3, 4\) latent sums where \(\d+, 4\)"
     ):
-        asyncio.run(ask())
+        asyncio.run(transport.run(roles, ledgers))

@@ -21,6 +21,7 @@ from protocol.messages.alignment import (
     PartlyBlindedIds,
     SharedPositions,
 )
+from protocol.messages.setup import SessionKey
 from protocol.settings import AlignmentSettings
 from protocol.transport.channel import Channel
 from protocol.transport.in_process import InProcessTransport
@@ -126,8 +127,8 @@ def test_parties_that_are_not_required_are_compared_alone(method: AlignmentSetti
 
 EMAILS = [f"someone{number}@example.org" for number in range(30)]
 MESSAGES_SEEN = {
-    "keyed-hash": {IdKindAnnouncement, BlindingKey, SharedPositions},
-    "ecdh": {IdKindAnnouncement, PartlyBlindedIds, SharedPositions},
+    "keyed-hash": {SessionKey, IdKindAnnouncement, BlindingKey, SharedPositions},
+    "ecdh": {SessionKey, IdKindAnnouncement, PartlyBlindedIds, SharedPositions},
 }
 
 
@@ -149,7 +150,7 @@ def test_nobody_sends_an_id_and_the_coordinator_gets_no_key(method: AlignmentSet
         record.sealed
         for channel in channels.values()
         for record in channel.ledger.sent
-        if "coordinator" not in (record.sender, record.receiver)
+        if "coordinator" not in (record.sender, record.receiver) and record.kind != "SessionKey"
     ]
     assert between
     assert all(between)

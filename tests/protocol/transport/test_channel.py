@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgpack
 import numpy as np
@@ -53,7 +53,21 @@ def transport() -> Recorder:
 
 @pytest.fixture
 def channels(load_scenario: LoadScenario, transport: Recorder) -> dict[str, Channel]:
-    return connect(load_scenario(), transport)
+    """Channels of parties that have their session keys, as after the first step of every run."""
+    connected = connect(load_scenario(), transport)
+    greet(connected, transport)
+    transport.envelopes.clear()
+    for channel in connected.values():
+        channel.ledger.sent.clear()
+        channel.ledger.counts.clear()
+    return connected
+
+
+def greet(channels: Mapping[str, Channel], transport: InProcessTransport) -> None:
+    data_parties = {name: one for name, one in channels.items() if name != "coordinator"}
+    ledgers = {name: one.ledger for name, one in data_parties.items()}
+    roles = {name: one.greet() for name, one in data_parties.items()}
+    asyncio.run(transport.run(roles, ledgers))
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -175,7 +189,7 @@ def flip(envelope: bytes, position: int) -> bytes:
     [
         (lambda envelope: flip(envelope, -1), "altered on its way"),
         (lambda envelope: flip(envelope, -20), "altered on its way"),
-        (lambda envelope: flip(envelope, 6), "was expected to send PartialLogits as message 0"),
+        (lambda envelope: flip(envelope, 6), "was expected to send PartialLogits as message 1"),
         (lambda envelope: envelope[:-1], "not an envelope"),
         (lambda envelope: b"", "not an envelope"),
         (lambda envelope: msgpack.packb([1, 2]), "not an envelope"),
@@ -194,12 +208,14 @@ def test_an_altered_envelope_is_refused(
 
 def test_a_replayed_envelope_is_refused(channels: dict[str, Channel], transport: Recorder) -> None:
     transport.alter = lambda envelope: transport.envelopes[0]
-    with pytest.raises(RemoteProtocolError, match="as message 1 of this run to shop, but sent Par"):
+    with pytest.raises(RemoteProtocolError, match="as message 2 of this run to shop, but sent Par"):
         exchange(channels)
 
 
 def test_another_run_does_not_understand(load_scenario: LoadScenario, transport: Recorder) -> None:
     sender, receiver = (connect(load_scenario(), transport) for _ in range(2))
+    for channels in (sender, receiver):
+        greet(channels, transport)
     with pytest.raises(RemoteProtocolError):
         exchange({"bank": sender["bank"], "shop": receiver["shop"]})
 
@@ -211,7 +227,7 @@ def test_another_kind_or_version_is_named(
         await channels["shop"].send("bank", ScoreRequest(np.arange(2), np.array([2])))
         await channels["bank"].receive("shop", BatchPlan)
 
-    with pytest.raises(RemoteProtocolError, match="but sent ScoreRequest as message 0"):
+    with pytest.raises(RemoteProtocolError, match="but sent ScoreRequest as message 1"):
         asyncio.run(talk())
 
     def other_version(envelope: bytes) -> bytes:

@@ -24,6 +24,7 @@ from protocol.transport.link import (
     reason_of,
     unpack,
 )
+from protocol.transport.sealing import PROTOCOL_VERSION
 
 counts = st.integers(0, 2**48 - 1)
 names = st.text("abcdefgh-_0", min_size=1, max_size=64)
@@ -31,7 +32,7 @@ run_ids = st.binary(min_size=16, max_size=16)
 frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(
         Hello,
-        st.just(1),
+        st.just(PROTOCOL_VERSION),
         names,
         st.binary(min_size=32, max_size=32),
         run_ids,

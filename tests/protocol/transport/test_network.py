@@ -20,10 +20,10 @@ from protocol.errors import (
     SettingsError,
 )
 from protocol.transport import network
-from protocol.transport.channel import PROTOCOL_VERSION
 from protocol.transport.identity import HOST, Identity
 from protocol.transport.link import FRAME_BYTES, Acknowledgement, Chunk, Ended, Frame, Hello, pack
 from protocol.transport.network import METHOD, SERVICE, Limits, on_network
+from protocol.transport.sealing import PROTOCOL_VERSION
 
 
 @pytest.fixture(scope="module")
