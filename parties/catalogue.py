@@ -13,7 +13,6 @@ from scipy import sparse
 
 from parties.dataset import PartyDataset
 from parties.errors import DataError
-from parties.model import generator
 
 IntArray = NDArray[np.int64]
 
@@ -119,7 +118,7 @@ def draw_negatives(
     *,
     per_positive: int,
     popularity: float,
-    seed: int,
+    draw: np.random.Generator,
 ) -> Negatives:
     """Draw items that the users of ``positive_rows`` have not met in ``met_rows``, ``per_positive`` for each row.
 
@@ -127,7 +126,6 @@ def draw_negatives(
     (Mikolov et al., NeurIPS 2013, use 0.75). A draw that hits an item the user has met is repeated a few times and then
     left out, so a user who has met nearly everything gets fewer.
     """
-    draw = generator(seed, "negatives")
     counts = np.bincount(catalogue.item_of[positive_rows], minlength=len(catalogue.items))
     weights = counts.astype(np.float64) ** popularity * (counts > 0)
     weights /= weights.sum()

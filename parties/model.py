@@ -100,14 +100,13 @@ class LocalModel:
 
     @classmethod
     def initialise(
-        cls, l2: FloatArray, *, bias: bool, optimizer: Optimizer, seed: int, party: str
+        cls, l2: FloatArray, *, bias: bool, optimizer: Optimizer, draw: np.random.Generator
     ) -> Self:
-        """Draw small random parameters, of the shape of ``l2``, from the seed and the party's name.
+        """Draw small random parameters, of the shape of ``l2``.
 
         At the label party they must not be zero: then the first residuals would be +-1/2 and every gradient of the
         first round a plain sum over labels.
         """
-        draw = generator(seed, party)
         drawn = draw.normal(0.0, 0.1, len(l2) + 1)
         factors = draw.normal(0.0, 0.1, (len(l2), l2.shape[1] - 1))
         parameters = np.column_stack([drawn[:-1], factors])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,22 @@ from parties.model import generator
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+Permute = Callable[[int], IntArray]  # n -> 0 to n - 1 in some order
 
 
-def split_random(n_rows: int, fraction: float, seed: int) -> BoolArray:
+def by_seed(seed: int) -> Permute:
+    """Return the orders that a public seed decides, for rows whose own order is public too."""
+    return lambda n: generator(seed, "split").permutation(n).astype(np.int64)
+
+
+def split_random(n_rows: int, fraction: float, permute: Permute) -> BoolArray:
     """Return which of the rows are for testing (n_rows,): a ``fraction`` drawn at random.
 
     Every split raises DataError for a fraction outside (0, 1), and where it leaves no training
     or no test row or (in a column that it reads) a value is missing. Sizes are rounded to the nearest row.
     """
     test = np.zeros(n_rows, dtype=bool)
-    test[generator(seed, "split").permutation(n_rows)[: _n_test(n_rows, fraction)]] = True
+    test[permute(n_rows)[: _n_test(n_rows, fraction)]] = True
     return test
 
 
@@ -57,13 +64,15 @@ def split_global_time(times: NDArray[Any] | pd.Series[Any], fraction: float) -> 
     return test
 
 
-def split_cold_users(users: NDArray[Any] | pd.Series[Any], fraction: float, seed: int) -> BoolArray:
+def split_cold_users(
+    users: NDArray[Any] | pd.Series[Any], fraction: float, permute: Permute
+) -> BoolArray:
     """Return which rows are for testing (n_rows,): all those of a ``fraction`` of the users, drawn at random.
 
     Which users those are does not depend on the order of rows.
     """
     user_of = codes(users, "user")
-    return split_random(len(np.unique(user_of)), fraction, seed)[user_of]
+    return split_random(len(np.unique(user_of)), fraction, permute)[user_of]
 
 
 def _n_test(n: int, fraction: float) -> int:

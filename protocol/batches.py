@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 import numpy as np
-import pandas as pd
 
+from parties.order import PrivateOrder
 from protocol.errors import RemoteProtocolError
 from protocol.numbers import FloatArray, IntArray, Words
 
@@ -29,20 +29,32 @@ class Batch:
     entity_of: Mapping[str, IntArray]
 
     @classmethod
-    def of(cls, samples: IntArray, positions: Mapping[str, IntArray]) -> Self:
+    def of(
+        cls,
+        samples: IntArray,
+        positions: Mapping[str, IntArray],
+        ranks: Mapping[str, Words] | None = None,
+    ) -> Self:
         """Gather samples; ``positions[party]`` is each label-party row's aligned row there.
 
-        Entities come in order of their first sample, which depends on the seed alone: the agreed
-        order of the aligned rows is drawn afresh each run and must not decide the order of
-        floating-point sums.
+        Entities come in the order of ``ranks[party]`` (n_aligned,), by default in one drawn here: the order of samples
+        is the label party's business, and an entity with many of them would come early. Nor may the agreed order of
+        the aligned rows decide, which is drawn afresh each run: then a run's sums would differ from its repeat's.
         """
         entities, entity_of = {}, {}
         for party, of_row in positions.items():
             of_sample = of_row[samples]
             known = of_sample >= 0
-            codes, entities[party] = pd.factorize(of_sample[known])
+            found, codes = np.unique(of_sample[known], return_inverse=True)
+            if ranks is None:
+                order = PrivateOrder.fresh().permutation(len(found), party)
+            else:
+                order = np.argsort(ranks[party][found], kind="stable")
+            place = np.empty(len(order), dtype=np.int64)
+            place[order] = np.arange(len(order))
+            entities[party] = found[order]
             entity_of[party] = np.full(len(samples), -1, dtype=np.int64)
-            entity_of[party][known] = codes
+            entity_of[party][known] = place[codes]
         return cls(samples, entities, entity_of)
 
     def __len__(self) -> int:

@@ -37,7 +37,7 @@ import numpy as np
 
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder, FixedPointMatrix
-from parties.model import joint_logits, log_loss, sigmoid
+from parties.model import generator, joint_logits, log_loss, sigmoid
 from protocol.batches import Batch, check_positions
 from protocol.contributions import Bounds, Contribution, collect, offer
 from protocol.encryption.encryptors import Encryptor, KeyHolderEncryptor
@@ -100,11 +100,13 @@ async def train_label_party(
             guard.admit(rows, with_total=True)
     checkpoints = Checkpoints(keep_in)
     checkpoints.describe(settings, batches, labels[split.training_samples])
-    state = TrainingState.begin(initial_model(settings, channel.name, encoder, bias=True))
+    state = TrainingState.begin(
+        initial_model(settings, encoder, samples.order.generator("weights"), bias=True)
+    )
 
     opener = await GradientOpener.set_up(channel, settings)  # step 1
     for party in channel.roster.features:  # step 2
-        await channel.send(party, _batch_plan([*split.batches, split.validation], party))
+        await channel.send(party, batch_plan([*split.batches, split.validation], party))
     state, to_come = await lead_start(channel, checkpoints, state, guard, training.epochs)
     await channel.send(channel.roster.coordinator, Schedule(len(batches), to_come))
     kind = _SharedRounds if training.disclosure == "shared" else _OpenRounds
@@ -129,7 +131,8 @@ async def train_label_party(
     return TrainedLabelParty(state, encoder, matrix, guard, samples)
 
 
-def _batch_plan(batches: Sequence[Batch], party: str) -> BatchPlan:
+def batch_plan(batches: Sequence[Batch], party: str) -> BatchPlan:
+    """Return what one feature party hears of the batches, those of the validation rows last."""
     entities = [batch.entities[party] for batch in batches]
     return BatchPlan(
         np.concatenate(entities),
@@ -310,7 +313,9 @@ async def train_feature_party(
         guard.admit(rows)
     checkpoints = Checkpoints(keep_in)
     checkpoints.describe(settings, batches)
-    state = TrainingState.begin(initial_model(settings, channel.name, encoder, bias=False))
+    state = TrainingState.begin(
+        initial_model(settings, encoder, generator(settings.seed, channel.name), bias=False)
+    )
     state, to_come = await follow_start(channel, checkpoints, state, guard)
     scaled = shared or matrix.scaled.shape[1] > 0
     if not shared:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from parties.catalogue import ITEM, USER, Catalogue, draw_negatives
 from parties.dataset import PartyDataset
-from parties.model import generator
+from parties.order import PrivateOrder
 from parties.splits import split_cold_users, split_global_time, split_per_user_by_time
 from protocol.batches import Batch
 from protocol.errors import AlignmentError, SettingsError
@@ -46,6 +46,7 @@ class Samples:
     positions: Mapping[str, IntArray]
     split: Split
     n_observed: int
+    order: PrivateOrder
 
 
 def draw_samples(
@@ -53,8 +54,11 @@ def draw_samples(
     positions: Mapping[str, IntArray],
     roster: Roster,
     settings: ProtocolSettings,
+    secret: bytes = b"",
 ) -> Samples:
     """Split the rows that every required party knows, and add negatives if asked for.
+
+    All orders are drawn under a key (parties/order.py), of which ``secret`` is the label party's own part.
 
     An epoch has as many batches of equal size as hold at least ``batch_size`` rows each. They stay the
     same in every epoch: a party that saw one row in ever new batches could combine the sums and
@@ -64,27 +68,35 @@ def draw_samples(
     known = np.flatnonzero(
         np.all([np.ones(dataset.n_rows), *(positions[party] >= 0 for party in required)], axis=0)
     )
-    known = generator(settings.seed, "split").permutation(known).astype(np.int64)
+    order = PrivateOrder.of(dataset, settings.seed, secret)
+    known = known[order.permutation(len(known), "split")]
     n_observed = dataset.n_rows
-    test, rest = _hold_out(dataset, known, settings.split.test, settings)
+    test, rest = _hold_out(dataset, known, settings.split.test, settings, order)
     share = settings.split.validation / (1 - settings.split.test)
-    validation, training = _hold_out(dataset, rest, min(share, 0.9), settings)
+    validation, training = _hold_out(dataset, rest, min(share, 0.9), settings, order)
     if settings.negatives.per_positive:
         # To the validation rows too: the loss that stops training must be the one it descends.
         dataset, positions, (training, validation) = _add_negatives(
-            dataset, positions, [training, validation], roster, settings
+            dataset, positions, [training, validation], roster, settings, order
         )
     n_batches = max(1, len(training) // settings.training.batch_size)
+    ranks = {
+        party: order.ranks(of_row, f"entities of {party}") for party, of_row in positions.items()
+    }
     split = Split(
-        [Batch.of(samples, positions) for samples in np.array_split(training, n_batches)],
-        Batch.of(validation, positions),
-        Batch.of(test, positions),
+        [Batch.of(samples, positions, ranks) for samples in np.array_split(training, n_batches)],
+        Batch.of(validation, positions, ranks),
+        Batch.of(test, positions, ranks),
     )
-    return Samples(dataset, positions, split, n_observed)
+    return Samples(dataset, positions, split, n_observed, order)
 
 
 def _hold_out(
-    dataset: PartyDataset, rows: IntArray, fraction: float, settings: ProtocolSettings
+    dataset: PartyDataset,
+    rows: IntArray,
+    fraction: float,
+    settings: ProtocolSettings,
+    order: PrivateOrder,
 ) -> tuple[IntArray, IntArray]:
     """Return the held-out rows and the others, both in their given order."""
     if len(rows) < 3:
@@ -102,7 +114,9 @@ def _hold_out(
         )
     table = dataset.take(rows)
     if kind == "cold-users":
-        held_out = split_cold_users(table.ids[USER], fraction, settings.seed)
+        held_out = split_cold_users(
+            table.ids[USER], fraction, lambda n: order.permutation(n, "cold users")
+        )
     elif kind == "user-last":
         held_out = split_per_user_by_time(table.ids[USER], _times(table), fraction)
     elif kind == "last":
@@ -124,6 +138,7 @@ def _add_negatives(
     parts: Sequence[IntArray],
     roster: Roster,
     settings: ProtocolSettings,
+    order: PrivateOrder,
 ) -> tuple[PartyDataset, dict[str, IntArray], list[IntArray]]:
     """Draw negatives for the positive rows of all parts; each joins the part of the row it is drawn for."""
     assert dataset.label is not None, "only the label party draws samples"
@@ -134,7 +149,7 @@ def _add_negatives(
         rows,
         per_positive=settings.negatives.per_positive,
         popularity=settings.negatives.popularity,
-        seed=settings.seed,
+        draw=order.generator("negatives"),
     )
     row_of_added = {
         party: negatives.item_rows if roster.members[party].entity == ITEM else negatives.user_rows
@@ -145,9 +160,8 @@ def _add_negatives(
         for party, of_row in positions.items()
     }
     added = np.arange(dataset.n_rows, dataset.n_rows + len(negatives))
-    draw = generator(settings.seed, "negatives among the others")
-    joined = [
-        draw.permutation(np.concatenate([part, added[np.isin(negatives.user_rows, part)]]))
-        for part in parts
-    ]
+    joined = []
+    for number, part in enumerate(parts):
+        rows = np.concatenate([part, added[np.isin(negatives.user_rows, part)]])
+        joined.append(rows[order.permutation(len(rows), f"negatives in part {number}")])
     return negatives.extend(dataset, catalogue), extended, joined

@@ -63,12 +63,10 @@ class TrainedLabelParty(TrainedHalf):
 
 
 def initial_model(
-    settings: ProtocolSettings, party: str, encoder: FeatureEncoder, *, bias: bool
+    settings: ProtocolSettings, encoder: FeatureEncoder, draw: np.random.Generator, *, bias: bool
 ) -> LocalModel:
-    """Return a party's half before the first round: the same for the same seed, party and columns."""
+    """Return a party's half before the first round, drawn from the seed and its name, or under a key of its own."""
     training = settings.training
     l2 = np.full((len(encoder.column_names), 1 + training.n_factors), training.l2_factors)
     l2[:, 0] = np.where(encoder.identifiers, training.l2_ids, training.l2)
-    return LocalModel.initialise(
-        l2, bias=bias, optimizer=training.new_optimizer(), seed=settings.seed, party=party
-    )
+    return LocalModel.initialise(l2, bias=bias, optimizer=training.new_optimizer(), draw=draw)

@@ -71,11 +71,16 @@ class PublicIdentity(Settings):
 
 
 class Identity(Settings):
-    """A party's own keys, the seal key in hexadecimal, the TLS key in PEM. Its text form never shows them."""
+    """A party's own keys, the seal key in hexadecimal, the TLS key in PEM. Its text form never shows them.
+
+    Under ``order_secret``, 32 bytes in hexadecimal, a label party draws the orders of its rows (parties/order.py); a
+    file of an older version has none.
+    """
 
     name: Name
     seal_key: Annotated[Key, Field(repr=False)]
     tls_key: Annotated[str, Field(repr=False)]
+    order_secret: Annotated[Key | None, Field(repr=False)] = None
     certificate: str
 
     @classmethod
@@ -100,6 +105,7 @@ class Identity(Settings):
                 serialization.PrivateFormat.PKCS8,
                 serialization.NoEncryption(),
             ).decode(),
+            "order_secret": secrets.token_hex(32),
             "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
         }
         try:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from parties.model import generator
-from parties.splits import split_cold_users
+from parties.splits import by_seed, split_cold_users
 from protocol.errors import DataError, SettingsError
 
 StrPath = str | PathLike[str]
@@ -117,7 +117,7 @@ def cold_users(path: StrPath | None = None, seed: int = 0) -> frozenset[str]:
     Raises as :func:`two_cinemas`.
     """
     users = _cinemas(path, seed)[0]["user_id"].unique()
-    return frozenset(users[split_cold_users(users, _COLD, seed)])
+    return frozenset(users[split_cold_users(users, _COLD, by_seed(seed))])
 
 
 def titles(path: StrPath | None = None) -> dict[str, str]:

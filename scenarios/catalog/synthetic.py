@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from parties.model import FloatArray, generator, sigmoid
-from parties.splits import split_cold_users
+from parties.splits import by_seed, split_cold_users
 from protocol.errors import SettingsError
 
 
@@ -105,7 +105,7 @@ def cold_users(seed: int = 0, size: str = "full") -> frozenset[str]:
     Raises SettingsError.
     """
     users = _people(seed, size)[0][: _chosen(seed, size).users]
-    return frozenset(users[split_cold_users(users, _COLD, seed)])
+    return frozenset(users[split_cold_users(users, _COLD, by_seed(seed))])
 
 
 def true_probability(seed: int = 0, size: str = "full") -> FloatArray:

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import ExactMatrix, FeatureEncoder
-from parties.model import LocalModel, brier_score, joint_logits, log_loss, sigmoid
+from parties.model import LocalModel, brier_score, generator, joint_logits, log_loss, sigmoid
 from protocol.contributions import Contribution
 from protocol.errors import DataError
 from protocol.numbers import FloatArray, IntArray
@@ -252,7 +252,12 @@ def _plain_half(run: Run, name: str, batches: Sequence[IntArray]) -> PlainHalf:
     half = PlainHalf(
         _with_zeros(encoder.transform_exact(dataset)),
         row_of,
-        initial_model(settings, name, encoder, bias=leads),
+        initial_model(
+            settings,
+            encoder,
+            drawn.order.generator("weights") if leads else generator(settings.seed, name),
+            bias=leads,
+        ),
         entity,
         np.zeros(len(sources), bool) if catalogue is None else catalogue.describe_items(sources),
         [],

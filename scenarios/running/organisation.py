@@ -169,7 +169,12 @@ class Organisation:
 
         async def lead(channel: Channel, folder: Path) -> None:
             result = await runner.label_party(
-                channel, self.agreement, dataset, progress, keep_in=self.checkpoints
+                channel,
+                self.agreement,
+                dataset,
+                progress,
+                keep_in=self.checkpoints,
+                secret=bytes.fromhex(self.identity.order_secret or ""),
             )
             folders.write_half(folder, result.trained)
             self._write_metrics(folder, channel, label_metrics(result, dataset))

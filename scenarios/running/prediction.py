@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.dataset import PartyDataset
+from parties.order import PrivateOrder
 from protocol.batches import Batch
 from protocol.numbers import FloatArray
 from protocol.scoring import LogitCount, Scorer, coordinate_logits, request_logits
@@ -40,9 +41,11 @@ def predict(scenario: Scenario, datasets: Datasets, halves: Halves) -> Predictio
     async def ask(channel: Channel) -> Prediction:
         dataset, half = datasets[channel.name], halves[channel.name]
         positions = await align_label_party(channel, scenario.alignment, dataset, may_be_empty=True)
-        rows = Batch.of(np.arange(dataset.n_rows), positions)
+        order = PrivateOrder.fresh().permutation(dataset.n_rows, "rows")
+        rows = Batch.of(order, positions)
         matrix = half.encoder.transform(dataset)
-        logits = await request_logits(channel, scenario, half.model, matrix, rows)
+        logits = np.empty(dataset.n_rows)
+        logits[order] = await request_logits(channel, scenario, half.model, matrix, rows)
         return Prediction(logits, {name: of_row >= 0 for name, of_row in positions.items()})
 
     prediction: Prediction = converse(scenario, datasets, halves, ask)

@@ -81,7 +81,8 @@ def prepare(
     parties = {party.name: party for party in scenario.parties}
     members = []
     for name in (COORDINATOR, *parties):
-        identity = Identity.generate(name)
+        # Without a secret of its own the label party draws the orders of a run in one process.
+        identity = Identity.generate(name).model_copy(update={"order_secret": None})
         identity.write(folder)
         members.append(_entry(identity, parties.get(name)))
     roster = RosterFile(address=f"127.0.0.1:{_free_port()}", members=members)

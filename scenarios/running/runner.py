@@ -300,11 +300,15 @@ async def label_party(
     progress: Progress,
     aligning: Progress = lambda done, total: None,
     keep_in: Path | None = None,
+    secret: bytes = b"",
 ) -> LabelPartyResult:
-    """Play the label party: align, train, score the test rows; checkpoints are kept in a folder."""
+    """Play the label party: align, train, score the test rows; checkpoints are kept in a folder.
+
+    ``secret`` is its own part of the key under which orders are drawn.
+    """
     with channel.ledger.during("alignment"):
         positions = await align_label_party(channel, settings.alignment, dataset, aligning)
-    samples = draw_samples(dataset, positions, channel.roster, settings)
+    samples = draw_samples(dataset, positions, channel.roster, settings, secret)
     with channel.ledger.during("training"):
         trained = await train_label_party(channel, settings, samples, progress, keep_in)
     return await score_test_rows(channel, settings, dataset, positions, trained)

@@ -14,7 +14,7 @@ import numpy as np
 from flint import fmpz_mat
 
 from parties.features import FRACTION_BITS, FixedPointMatrix
-from parties.model import FloatArray, LocalModel, Optimizer, joint_logits, sigmoid
+from parties.model import FloatArray, LocalModel, Optimizer, generator, joint_logits, sigmoid
 from protocol.numbers import IntArray
 from protocol.settings import EncryptionSettings, ProtocolSettings, TrainingSettings
 from protocol.training.gradients import GradientForm, Integers, residual_slots
@@ -126,7 +126,7 @@ def initial_half(settings: ProtocolSettings, party: str, matrix: FixedPointMatri
     l2 = np.zeros((matrix.n_columns, 1 + settings.training.n_factors))
     optimizer = Optimizer("adam", settings.training.learning_rate)
     return LocalModel.initialise(
-        l2, bias=party == LABEL, optimizer=optimizer, seed=settings.seed, party=party
+        l2, bias=party == LABEL, optimizer=optimizer, draw=generator(settings.seed, party)
     )
 
 

@@ -51,7 +51,14 @@ def test_negatives_are_items_the_user_has_not_met() -> None:
     dataset = shop()
     catalogue = Catalogue.of(dataset)
     everything, positive = np.arange(6), np.array([0, 1, 3, 5])
-    drawn = draw_negatives(catalogue, positive, everything, per_positive=5, popularity=0.75, seed=1)
+    drawn = draw_negatives(
+        catalogue,
+        positive,
+        everything,
+        per_positive=5,
+        popularity=0.75,
+        draw=np.random.default_rng(1),
+    )
     pairs = list(
         zip(catalogue.user_of[drawn.user_rows], catalogue.item_of[drawn.item_rows], strict=True)
     )
@@ -83,7 +90,12 @@ def test_popular_items_are_drawn_more_often() -> None:
     counts = np.bincount(catalogue.item_of[rows], minlength=20)
     for popularity in (0.0, 1.0):
         drawn = draw_negatives(
-            catalogue, rows, rows, per_positive=10, popularity=popularity, seed=0
+            catalogue,
+            rows,
+            rows,
+            per_positive=10,
+            popularity=popularity,
+            draw=np.random.default_rng(0),
         )
         frequency = np.bincount(catalogue.item_of[drawn.item_rows], minlength=20)
         slope = np.polyfit(np.log(counts), np.log(frequency), 1)[0]

@@ -14,6 +14,7 @@ from parties.model import (
     LocalModel,
     Optimizer,
     OptimizerName,
+    generator,
     joint_logits,
     log_loss,
     sigmoid,
@@ -105,7 +106,7 @@ def test_adam_matches_the_published_recursion() -> None:
 def test_a_copy_is_not_moved_by_later_steps(name: OptimizerName) -> None:
     optimizer = Optimizer(name, 0.1)
     l2 = np.zeros((3, 2))
-    model = LocalModel.initialise(l2, bias=True, optimizer=optimizer, seed=1, party="a")
+    model = LocalModel.initialise(l2, bias=True, optimizer=optimizer, draw=generator(1, "a"))
     snapshot = model.copy()
     before = snapshot.weights.copy()
     model.step(np.ones((3, 2)), 1.0)
@@ -117,7 +118,10 @@ def test_a_copy_is_not_moved_by_later_steps(name: OptimizerName) -> None:
 def test_initial_weights_depend_on_seed_and_party_and_are_not_zero() -> None:
     def drawn(seed: int, party: str) -> list[float]:
         model = LocalModel.initialise(
-            np.zeros((4, 3)), bias=False, optimizer=Optimizer("sgd", 0.1), seed=seed, party=party
+            np.zeros((4, 3)),
+            bias=False,
+            optimizer=Optimizer("sgd", 0.1),
+            draw=generator(seed, party),
         )
         assert model.bias is None
         values: list[float] = model.parameters.ravel().tolist()

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from parties.errors import DataError
 from parties.splits import (
     IntArray,
+    by_seed,
     split_cold_users,
     split_global_time,
     split_per_user_by_time,
@@ -32,10 +33,10 @@ interactions = st.integers(1, 40).flatmap(
 @quick
 @given(st.integers(20, 200), fractions, st.integers(0, 99))
 def test_a_random_split_holds_out_the_fraction(n: int, fraction: float, seed: int) -> None:
-    test = split_random(n, fraction, seed)
+    test = split_random(n, fraction, by_seed(seed))
     assert test.shape == (n,)
     assert test.sum() == round(fraction * n)
-    assert np.array_equal(test, split_random(n, fraction, seed))
+    assert np.array_equal(test, split_random(n, fraction, by_seed(seed)))
 
 
 @quick
@@ -83,14 +84,14 @@ def test_cold_users_are_held_out_entirely(
     n_users = len(set(users.tolist()))
     if round(fraction * n_users) in (0, n_users):
         with pytest.raises(DataError, match="too few"):
-            split_cold_users(users, fraction, seed)
+            split_cold_users(users, fraction, by_seed(seed))
         return
-    test = split_cold_users(users, fraction, seed)
+    test = split_cold_users(users, fraction, by_seed(seed))
     cold = set(users[test].tolist())
     assert len(cold) == round(fraction * n_users)
     assert not cold & set(users[~test].tolist())
     shuffled = users[random.sample(range(len(users)), len(users))]
-    assert set(shuffled[split_cold_users(shuffled, fraction, seed)].tolist()) == cold
+    assert set(shuffled[split_cold_users(shuffled, fraction, by_seed(seed))].tolist()) == cold
 
 
 def test_splits_by_hand_on_a_frame() -> None:
@@ -106,9 +107,9 @@ def test_splits_by_hand_on_a_frame() -> None:
     assert np.flatnonzero(by_user).tolist() == [3]  # ann's latest, and of two equal the later row
     by_time = split_global_time(frame["at"], 0.4)
     assert np.flatnonzero(by_time).tolist() == [2, 3, 5]
-    cold = split_cold_users(frame["user"], 0.34, 0)
+    cold = split_cold_users(frame["user"], 0.34, by_seed(0))
     assert frame.loc[cold, "user"].nunique() == 1
-    draws = {tuple(split_cold_users(frame["user"], 0.34, seed)) for seed in range(20)}
+    draws = {tuple(split_cold_users(frame["user"], 0.34, by_seed(seed))) for seed in range(20)}
     assert len(draws) == 3
 
 
@@ -117,20 +118,20 @@ def test_an_impossible_fraction(fraction: float) -> None:
     users = times = np.arange(10) // 2
     refused = pytest.raises(DataError, match="expected one between 0 and 1")
     with refused:
-        split_random(10, fraction, 0)
+        split_random(10, fraction, by_seed(0))
     with refused:
         split_per_user_by_time(users, times, fraction)
     with refused:
         split_global_time(times, fraction)
     with refused:
-        split_cold_users(users, fraction, 0)
+        split_cold_users(users, fraction, by_seed(0))
 
 
 def test_tables_that_cannot_be_split() -> None:
     with pytest.raises(DataError, match="too few"):
-        split_random(3, 0.1, 0)
+        split_random(3, 0.1, by_seed(0))
     with pytest.raises(DataError, match="too few"):
-        split_cold_users(np.zeros(9), 0.5, 0)
+        split_cold_users(np.zeros(9), 0.5, by_seed(0))
     with pytest.raises(DataError, match="no user has enough rows"):
         split_per_user_by_time(np.arange(9), np.arange(9), 0.2)
     with pytest.raises(DataError, match="number of rows"):
@@ -138,4 +139,4 @@ def test_tables_that_cannot_be_split() -> None:
     with pytest.raises(DataError, match="2 rows have no time"):
         split_global_time(pd.Series([pd.Timestamp("2024-01-01"), pd.NaT, pd.NaT]), 0.5)
     with pytest.raises(DataError, match="1 rows have no user"):
-        split_cold_users(np.array(["ann", None, "bob"], dtype=object), 0.5, 0)
+        split_cold_users(np.array(["ann", None, "bob"], dtype=object), 0.5, by_seed(0))

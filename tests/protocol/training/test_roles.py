@@ -11,7 +11,7 @@ from scipy.special import expit
 from sklearn.compose import make_column_transformer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from parties.model import LocalModel, Optimizer, brier_score
+from parties.model import LocalModel, Optimizer, brier_score, generator
 from protocol.batches import Batch
 from protocol.encryption.keys import PrivateKey
 from protocol.errors import GuardError, RemoteProtocolError, SettingsError
@@ -166,11 +166,18 @@ def test_joint_training_equals_training_on_the_joined_table(
 
     start = [
         LocalModel.initialise(
-            np.zeros((width, 1)), bias=False, optimizer=Optimizer("sgd", 1.0), seed=3, party=party
+            np.zeros((width, 1)),
+            bias=False,
+            optimizer=Optimizer("sgd", 1.0),
+            draw=draw,
         )
-        for party, width in (("shop", 2), ("bank", 6), ("telco", 2))
+        for draw, width in (
+            (trained.samples.order.generator("weights"), 2),
+            (generator(3, "bank"), 6),
+            (generator(3, "telco"), 2),
+        )
     ]
-    bias = np.random.default_rng([3, *b"shop"]).normal(0, 0.1, 3)[2]
+    bias = trained.samples.order.generator("weights").normal(0, 0.1, 3)[2]
     w = np.concatenate([*(half.weights for half in start), [bias]])
     m, v, steps, best, best_loss = np.zeros(11), np.zeros(11), 0, w, np.inf
     decay = np.append(np.full(10, settings.l2), 0.0)

@@ -10,7 +10,7 @@ from scipy.special import expit
 from sklearn import metrics
 
 from parties.features import ExactMatrix
-from parties.model import LocalModel
+from parties.model import LocalModel, generator
 from protocol.settings import ProtocolSettings, TrainingSettings
 from scenarios.judging import baselines
 from scenarios.judging.baselines import (
@@ -83,8 +83,7 @@ def test_the_plain_factorization_machine_is_the_textbook_one() -> None:
             np.full((own.shape[1], 1 + k), l2),
             bias=bias,
             optimizer=settings.training.new_optimizer(),
-            seed=1,
-            party=party,
+            draw=generator(1, party),
         )
         nothing = np.zeros(own.shape[1], dtype=bool)
         return PlainHalf(matrix, np.arange(n), model, None, nothing, [nothing, nothing])
