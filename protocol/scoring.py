@@ -158,9 +158,12 @@ class LogitCount:
         """Begin to count."""
         return cls(channel.name, settings.scoring.limit)
 
-    def add(self, logits: IntArray) -> None:
-        """Count the logits (n) of samples or (n_users, n_items) of pairs; raises GuardError beyond the limit."""
-        number = math.prod(logits.tolist())
+    def add(self, logits: IntArray, entities: int = 0) -> None:
+        """Count the logits (n) of samples or (n_users, n_items) of pairs, one at least for each of the entities named.
+
+        Raises GuardError beyond the limit.
+        """
+        number = max(math.prod(logits.tolist()), entities)
         ledger.count("logits scored", number)
         self.asked += number
         if self.limit is not None and self.asked > self.limit:
@@ -209,7 +212,7 @@ class Scorer:
         channel, factors = self.channel, self.settings.training.n_factors
         request = await channel.receive(channel.roster.label, ScoreRequest)
         check_positions(request.entities, self.matrix.n_rows, sender=channel.roster.label)
-        self._count.add(request.logits)
+        self._count.add(request.logits, len(request.entities))
         rows = self.matrix.take(request.entities)
         contribution = Bounds.of(self.settings, channel.roster.n_data_parties).contribution(
             self.model, rows

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.messages.message import Message, Role, are_sizes, is_list, require
+from protocol.messages.message import DATA_ROLES, Message, Role, are_sizes, is_list, require
 from protocol.numbers import IntArray
 
 
@@ -78,18 +78,6 @@ class TrainingStart(Message):
 
 
 @dataclass(frozen=True, eq=False)
-class ColumnScale(Message):
-    """Whether any of the sender's columns is other than 0/1: how wide the slots towards it must be."""
-
-    senders = frozenset({Role.FEATURE})
-    receivers = frozenset({Role.LABEL})
-    under = ("open",)
-    discloses = "whether the sender has any column that is not 0/1"
-
-    scaled: bool
-
-
-@dataclass(frozen=True, eq=False)
 class Schedule(Message):
     """How many rounds an epoch has, and epochs at most are to come."""
 
@@ -103,6 +91,48 @@ class Schedule(Message):
     def __post_init__(self) -> None:
         require(
             self.rounds > 0 and self.epochs >= 0, "at least one round, and no fewer than no epochs"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedColumns(Message):
+    """Of how many columns the sender wants each batch's gradient opened, and whether any column is other than 0/1.
+
+    The second decides how wide the slots towards it must be (training/gradients.py).
+    """
+
+    senders = DATA_ROLES
+    receivers = frozenset({Role.LABEL, Role.COORDINATOR})
+    discloses = "of how many of the sender's columns the gradient is opened in each batch, and whether any is not 0/1"
+
+    columns: IntArray
+    scaled: bool
+
+    def __post_init__(self) -> None:
+        require(
+            is_list(self.columns) and bool(np.all((self.columns >= 0) & (self.columns < 1 << 32))),
+            "a number of columns for each batch",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Allowance(Message):
+    """How many ciphertexts the coordinator opens to one feature party in each batch's round."""
+
+    senders = frozenset({Role.LABEL})
+    receivers = frozenset({Role.COORDINATOR})
+    under = ("shared", "open")
+    discloses = (
+        "how many ciphertexts a party has opened in each round, which the rounds show as well"
+    )
+
+    party: str
+    ciphertexts: IntArray
+
+    def __post_init__(self) -> None:
+        require(
+            is_list(self.ciphertexts) and bool(np.all(self.ciphertexts >= 0)),
+            "a number of ciphertexts for each batch",
         )
 
 

@@ -27,8 +27,10 @@ class ScoreRequest(Message):
     def __post_init__(self) -> None:
         _require_logits(self.logits)
         require(
-            is_list(self.entities) and len(self.entities) <= int(self.logits.max()),
-            "no more entities than rows that refer to them",
+            is_list(self.entities)
+            and len(self.entities) <= int(self.logits.max())
+            and (not len(self.entities) or int(self.logits.min()) > 0),
+            "no more entities than rows that refer to them, and as many logits",
         )
 
 

@@ -145,6 +145,10 @@ class GradientForm:
             )
         )
 
+    def ciphertexts(self, public_key: PublicKey, n_columns: int) -> int:
+        """Return how many ciphertexts the gradient of so many columns takes to be opened."""
+        return self.chunks(public_key) * -(-n_columns // self.columns(public_key).slots)
+
     def chunks(self, public_key: PublicKey) -> int:
         """Return how many ciphertexts the slots of one entity take."""
         return -(-(1 + self.factors) // self.slots(public_key).slots)

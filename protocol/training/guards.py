@@ -47,14 +47,14 @@ class Guard:
         columns alone.
         """
         numeric = sum(kind is ColumnKind.NUMERIC for kind in dataset.kinds.values())
-        self._check_rows(min(self.settings.batch_size, dataset.n_rows), numeric)
+        self.check(self.party, min(self.settings.batch_size, dataset.n_rows), numeric)
 
     def admit(self, rows: FixedPointMatrix, *, with_total: bool = False) -> None:
         """Check one batch, a row an entity, and note the columns that may be opened; raises GuardError.
 
         The label party learns the sum of all residuals besides, ``with_total``: it is the gradient of its bias.
         """
-        self._check_rows(rows.n_rows, int(np.count_nonzero(rows.active())))
+        self.check(self.party, rows.n_rows, int(np.count_nonzero(rows.active())))
         self.columns.append(openable(rows, self.settings.min_support, with_total=with_total))
 
     def count(self, number: int, n_columns: int) -> None:
@@ -63,7 +63,8 @@ class Guard:
         self.opened += entries * len(self.columns[number])
         self.withheld += entries * (n_columns - len(self.columns[number]))
 
-    def _check_rows(self, n_rows: int, n_columns: int) -> None:
+    def check(self, party: str, n_rows: int, n_columns: int) -> None:
+        """Hold so many columns of any party against a batch of so many distinct rows; raises GuardError."""
         entries, ratio = 1 + self.settings.n_factors, self.settings.guard_ratio
         needed = max(_FEWEST_ROWS, ratio * entries * n_columns)
         if self.settings.disclosure == "none" or not n_columns or n_rows >= needed:
@@ -72,7 +73,7 @@ class Guard:
             (f" of {entries} gradient entries", " or factors") if entries > 1 else ("", "")
         )
         sentence = (
-            f"{self.party} has {n_columns} columns{each} but batches of {n_rows} distinct rows: from so few its "
+            f"{party} has {n_columns} columns{each} but batches of {n_rows} distinct rows: from so few its "
             f"gradients can be solved for the labels. Use batch_size = {needed} or more (guard_ratio = {ratio} rows "
             f'an entry, and {_FEWEST_ROWS} at least), fewer columns{fewer}, or guard = "warn"'
         )
@@ -85,6 +86,8 @@ class Guard:
 def openable(rows: FixedPointMatrix, min_support: int, *, with_total: bool = False) -> IntArray:
     """Return the columns whose gradient entries may be opened, ``with_total`` if the sum of all rows is opened besides.
 
+    A column that is constant over the rows stays closed: its entry is the sum of all residuals, and says nothing of it.
+
     An entry of a 0/1 column is a sum over the rows that have it: of one or two rows it would be their residuals. Such
     a sum also follows where opened ones, combined, leave one or two rows. Whatever the combination, if it leaves m
     rows then one of them has a leverage of 1/m or more in the opened columns (Hoaglin and Welsch, The American
@@ -93,7 +96,8 @@ def openable(rows: FixedPointMatrix, min_support: int, *, with_total: bool = Fal
     """
     n_scaled = rows.scaled.shape[1]
     support = rows.support()[n_scaled:]
-    may_open = support >= min_support
+    varied = rows.active()
+    may_open = varied[n_scaled:] & (support >= min_support)
     total = sparse.csr_array(np.ones((rows.n_rows, int(with_total))))
     while min_support > 1 and may_open.any():
         columns = np.flatnonzero(may_open)
@@ -106,7 +110,7 @@ def openable(rows: FixedPointMatrix, min_support: int, *, with_total: bool = Fal
         needed = weights >= weights.max(axis=1, keepdims=True) / 2
         rarest = np.where(needed, support[columns], np.inf).argmin(axis=1)
         may_open[columns[np.unique(rarest)]] = False
-    return np.concatenate([np.arange(n_scaled), n_scaled + np.flatnonzero(may_open)])
+    return np.concatenate([np.flatnonzero(varied[:n_scaled]), n_scaled + np.flatnonzero(may_open)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from protocol.messages.setup import PublicKeyAnnouncement
 from protocol.numbers import FloatArray, IntArray, Residues
 from protocol.settings import ProtocolSettings
 from protocol.training.gradients import GradientForm, Integers, Slots
+from protocol.training.limits import Allowances
 from protocol.transport.channel import Channel
 
 
@@ -140,9 +141,12 @@ class Gradient:
         return gradient
 
 
-async def open_gradient(channel: Channel, private_key: PrivateKey, party: str) -> None:
-    """Coordinator: decrypt what one data party has masked."""
+async def open_gradient(
+    channel: Channel, private_key: PrivateKey, party: str, number: int, allowances: Allowances
+) -> None:
+    """Coordinator: decrypt what one data party has masked in a batch's round, as much as it is allowed."""
     masked = await channel.receive(party, MaskedGradients)
+    allowances.check(party, number, len(masked.values))
     public_key = private_key.public_key
     encrypted = EncryptedVector.from_wire(public_key, masked.values, sender=party)
     opened = Residues.of(private_key.decrypt(encrypted), public_key.plaintext_bytes)

@@ -6,6 +6,8 @@
             label -> feature parties        TrainingStart       where it is taken up (protocol/training/checkpoints.py)
             label -> coordinator            Schedule
             label -> coordinator            SamplePositions     which contribution a sample refers to
+            data parties -> label, coord.   OpenedColumns       how much is opened to whom (limits.py)
+            label -> coordinator            Allowance
     each round, for one batch:
     step 3  feature parties -> label,       shares of partial logits u and latent sums S, by entity; on them label
             coordinator                     party and coordinator compute shares of d and d S (sharing/evaluator.py)
@@ -29,7 +31,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +44,9 @@ from protocol.batches import Batch, check_positions
 from protocol.contributions import Bounds, Contribution, collect, offer
 from protocol.encryption.encryptors import Encryptor, KeyHolderEncryptor
 from protocol.encryption.keys import PrivateKey
-from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.errors import LocalProtocolError
 from protocol.ledger import Progress
-from protocol.messages.planning import BatchPlan, ColumnScale, Schedule
+from protocol.messages.planning import BatchPlan, Schedule
 from protocol.messages.rounds import (
     BrierShare,
     EncryptedResiduals,
@@ -68,13 +70,11 @@ from protocol.sharing.shares import RESIDUAL_BITS, TRUNCATED_BITS, Series, to_re
 from protocol.training.checkpoints import Checkpoints, TrainingState, follow_start, lead_start
 from protocol.training.gradients import GradientForm, Slots, residual_slots
 from protocol.training.guards import Guard
+from protocol.training.limits import Allowances, Repeats, allow, check_plan, declare, end_round
 from protocol.training.opening import Gradient, GradientOpener, announce, open_gradient
-from protocol.training.samples import Samples
+from protocol.training.samples import Samples, batch_plan
 from protocol.training.trained import TrainedHalf, TrainedLabelParty, initial_model
 from protocol.transport.channel import Channel
-
-# A share wraps once in millions of rounds: three times running, something else is wrong.
-_MOST_REPEATS = 3
 
 
 async def train_label_party(
@@ -131,16 +131,6 @@ async def train_label_party(
     return TrainedLabelParty(state, encoder, matrix, guard, samples)
 
 
-def batch_plan(batches: Sequence[Batch], party: str) -> BatchPlan:
-    """Return what one feature party hears of the batches, those of the validation rows last."""
-    entities = [batch.entities[party] for batch in batches]
-    return BatchPlan(
-        np.concatenate(entities),
-        np.array([len(rows) for rows in entities]),
-        np.array([len(batch) for batch in batches]),
-    )
-
-
 @dataclass
 class _LabelRounds(ABC):
     """The label party's side of the rounds; ``batches`` are its own rows, one matrix a batch."""
@@ -167,6 +157,10 @@ class _LabelRounds(ABC):
     async def validate(self) -> float:
         """Play step 8 and return the loss on the validation rows."""
 
+    async def _allow(self) -> Mapping[str, bool]:
+        batches, key = self.samples.split.batches, self.opener.public_key
+        return await allow(self.channel, self.settings, batches, self.guard, key)
+
     @property
     def _bounds(self) -> Bounds:
         return Bounds.of(self.settings, self.channel.roster.n_data_parties)
@@ -188,31 +182,30 @@ class _SharedRounds(_LabelRounds):
         self.encryptor = Encryptor(self.opener.public_key)
         self.evaluator = Evaluator(self.channel, self.settings)
         self.series = Series.fit(self._bounds.joint)
+        sizes = [len(batch) for batch in self.samples.split.batches]
+        parties = self.channel.roster.n_data_parties
+        self.repeats = Repeats.of(self.settings, sizes, parties, self.state.repeated)
 
     async def agree(self) -> None:
         split = self.samples.split
         await send_series(self.channel, self.settings, self.series)
         await send_positions(self.channel, [*split.batches, split.validation])
+        await self._allow()
 
     async def play(self, number: int) -> None:
         batch, rows = self.samples.split.batches[number], self.batches[number]
         form, columns = self._form(batch), self.guard.columns[number]
         coordinator, model = self.channel.roster.coordinator, self.state.model
         own, labels = self._contribution(rows).to_words(), self.labels[batch.samples]
-        for _ in range(_MOST_REPEATS):
+        repeat = True
+        while repeat:
             sums = own + await self.evaluator.gather(batch)  # step 3
             share = await self.evaluator.residual_slots(self.series, sums, labels)
             theirs = await self.channel.receive(coordinator, EncryptedShares)  # step 4
             slots = form.complete(self.opener.accept(form, theirs, len(batch), coordinator), share)
             await self._pass_on(batch, form, slots)
             gradient = await self.opener.open(form, rows, slots, model, columns)  # steps 5, 6
-            if not await self._repeat(exceeded=gradient.exceeded):  # step 7
-                break
-        else:
-            raise RemoteProtocolError(
-                f"numbers beyond their bounds came out of {_MOST_REPEATS} rounds running: somebody computes other "
-                "shares than agreed"
-            )
+            repeat = await self._repeat(exceeded=gradient.exceeded)  # step 7
         total = to_reals(share[:, 0].sum(keepdims=True) + theirs.total, RESIDUAL_BITS)
         model.step(gradient.mean(), total.item() / len(batch))
         self.guard.count(number, rows.n_columns)
@@ -231,8 +224,11 @@ class _SharedRounds(_LabelRounds):
     async def _repeat(self, *, exceeded: bool) -> bool:
         """Step 7: hear and tell everyone whether a share has wrapped."""
         roster = self.channel.roster
-        checks = [(await self.channel.receive(p, RoundCheck)).exceeded for p in roster.features]
-        repeat = exceeded or any(checks)
+        wanting = [
+            p for p in roster.features if (await self.channel.receive(p, RoundCheck)).exceeded
+        ]
+        repeat = exceeded or bool(wanting)
+        self.repeats.count(*wanting, *([self.channel.name] if exceeded else []))
         for party in [roster.coordinator, *roster.features]:
             await self.channel.send(party, RoundEnd(repeat))
         self.state.repeated += repeat
@@ -256,10 +252,7 @@ class _OpenRounds(_LabelRounds):
         self.encryptor = None if key is None else Encryptor(key)
 
     async def agree(self) -> None:
-        self.scaled = {
-            party: (await self.channel.receive(party, ColumnScale)).scaled
-            for party in self.channel.roster.features
-        }
+        self.scaled = await self._allow()
 
     async def play(self, number: int) -> float:
         batch, rows = self.samples.split.batches[number], self.batches[number]
@@ -317,13 +310,14 @@ async def train_feature_party(
         initial_model(settings, encoder, generator(settings.seed, channel.name), bias=False)
     )
     state, to_come = await follow_start(channel, checkpoints, state, guard)
+    check_plan(state.done + to_come, settings, sender=label)
     scaled = shared or matrix.scaled.shape[1] > 0
-    if not shared:
-        await channel.send(label, ColumnScale(scaled))
+    await declare(channel, label, guard, scaled=scaled)
     series = await receive_series(channel) if deals(channel, settings) else None
 
     model, bounds = state.model, Bounds.of(settings, channel.roster.n_data_parties)
     *n_samples, n_validation = plan.samples.tolist()
+    repeats = Repeats.of(settings, n_samples, bounds.parties, state.repeated)
     for _ in range(to_come):
         for number, rows in enumerate(batches):
             with channel.ledger.during_round():
@@ -335,7 +329,8 @@ async def train_feature_party(
                     if series is not None:
                         await deal(channel, n_samples[number], training.n_factors, series)
                     gradient = await opener.receive(form, rows, model, columns)  # steps 4, 5, 6
-                    repeat = shared and await _check_round(channel, gradient)  # step 7
+                    repeat = shared and await _check_round(channel, gradient, repeats)  # step 7
+                    state.repeated += repeat
                 model.step(gradient.mean())
                 guard.count(number, matrix.n_columns)
 
@@ -350,10 +345,10 @@ async def train_feature_party(
     return TrainedHalf(state, encoder, matrix, guard)
 
 
-async def _check_round(channel: Channel, gradient: Gradient) -> bool:
+async def _check_round(channel: Channel, gradient: Gradient, repeats: Repeats) -> bool:
     """Feature party, step 7: say whether a share has wrapped; return whether the round is repeated."""
     await channel.send(channel.roster.label, RoundCheck(gradient.exceeded))
-    return (await channel.receive(channel.roster.label, RoundEnd)).repeat
+    return await end_round(channel, repeats)
 
 
 async def coordinate_training(
@@ -366,31 +361,38 @@ async def coordinate_training(
         for party in [roster.label, *roster.features]:
             await channel.send(party, announcement)
     schedule = await channel.receive(roster.label, Schedule)  # step 2
+    check_plan(schedule.epochs, settings, sender=roster.label)
     if settings.training.disclosure == "shared":
         assert private_key is not None, "only disclosure 'none' does without encryption"
-        await _coordinate_shares(channel, settings, private_key, schedule.epochs)
+        await _coordinate_shares(channel, settings, private_key, schedule)
         return
+    if private_key is not None:
+        key = private_key.public_key
+        allowances = await Allowances.receive(channel, settings, key, schedule.rounds)
     for _ in range(schedule.epochs):
-        for _ in range(schedule.rounds):
+        for number in range(schedule.rounds):
             with channel.ledger.during_round():
                 if private_key is not None:
                     for party in roster.features:
-                        await open_gradient(channel, private_key, party)  # steps 5, 6
+                        await open_gradient(channel, private_key, party, number, allowances)  # 5, 6
         if not (await channel.receive(roster.label, EpochEnd)).proceed:  # step 9
             break
 
 
 async def _coordinate_shares(
-    channel: Channel, settings: ProtocolSettings, private_key: PrivateKey, epochs: int
+    channel: Channel, settings: ProtocolSettings, private_key: PrivateKey, schedule: Schedule
 ) -> None:
     """The coordinator's rounds where it holds one share of everything."""
     label, features = channel.roster.label, channel.roster.features
     evaluator, encryptor = Evaluator(channel, settings), KeyHolderEncryptor(private_key)
     series = await receive_series(channel)
     *batches, validation = await receive_positions(channel, features)
-    for _ in range(epochs):
-        for batch in batches:
-            form = GradientForm.of(settings, len(batch), channel.roster.n_data_parties, scaled=True)
+    key, parties = private_key.public_key, channel.roster.n_data_parties
+    allowances = await Allowances.receive(channel, settings, key, schedule.rounds, batches)
+    repeats = Repeats.of(settings, [len(batch) for batch in batches], parties, done=0)
+    for _ in range(schedule.epochs):
+        for number, batch in enumerate(batches):
+            form = GradientForm.of(settings, len(batch), parties, scaled=True)
             repeat = True
             with channel.ledger.during_round():
                 while repeat:
@@ -400,8 +402,8 @@ async def _coordinate_shares(
                     total = share[:, 0].sum(keepdims=True)
                     await channel.send(label, EncryptedShares(*encrypted, total))  # step 4
                     for party in [*features, label]:
-                        await open_gradient(channel, private_key, party)  # steps 5, 6
-                    repeat = (await channel.receive(label, RoundEnd)).repeat  # step 7
+                        await open_gradient(channel, private_key, party, number, allowances)  # 5, 6
+                    repeat = await end_round(channel, repeats)  # step 7
         sums = await evaluator.gather(validation)  # step 8
         share = await evaluator.squared_residuals(series, sums, None)
         await channel.send(label, BrierShare(share))

@@ -15,6 +15,7 @@ from parties.order import PrivateOrder
 from parties.splits import split_cold_users, split_global_time, split_per_user_by_time
 from protocol.batches import Batch
 from protocol.errors import AlignmentError, SettingsError
+from protocol.messages.planning import BatchPlan
 from protocol.numbers import IntArray
 from protocol.settings import ProtocolSettings
 from protocol.transport.roster import Roster
@@ -47,6 +48,16 @@ class Samples:
     split: Split
     n_observed: int
     order: PrivateOrder
+
+
+def batch_plan(batches: Sequence[Batch], party: str) -> BatchPlan:
+    """Return what one feature party hears of the batches, those of the validation rows last."""
+    entities = [batch.entities[party] for batch in batches]
+    return BatchPlan(
+        np.concatenate(entities),
+        np.array([len(rows) for rows in entities]),
+        np.array([len(batch) for batch in batches]),
+    )
 
 
 def draw_samples(

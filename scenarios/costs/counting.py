@@ -209,13 +209,15 @@ class Conversation:
             yield self._transfer(label, party, "BatchPlan", _WORD * (rows + 2 * listed))
             yield self._transfer(party, label, "KeptEpochs", 0)
             yield self._transfer(label, party, "TrainingStart", 20)
-            if not self.shared:
-                yield self._transfer(party, label, "ColumnScale", 1)
+            yield self._transfer(party, label, "OpenedColumns", _WORD * (listed - 1) + 1)
+            if self.disclosure != "none":
+                yield self._transfer(label, COORDINATOR, "Allowance", _WORD * (listed - 1))
         yield self._transfer(label, COORDINATOR, "Schedule", 4)
         if self.shared:
             samples = sum(batch.samples * batch.times for batch in batches)
             for party in (COORDINATOR, self._dealer):
                 yield self._transfer(label, party, "SigmoidSeries", _WORD * self.waves // 2)
+            yield self._transfer(label, COORDINATOR, "OpenedColumns", _WORD * (listed - 1) + 1)
             for _ in self.features:
                 size = _WORD * (samples + 2 * listed)
                 yield self._transfer(label, COORDINATOR, "SamplePositions", size)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from protocol.ledger import MessageRecord, Receipts
 from protocol.messages.planning import (
+    Allowance,
     BatchPlan,
-    ColumnScale,
     KeptEpochs,
+    OpenedColumns,
     SamplePositions,
     Schedule,
     SigmoidSeries,
@@ -27,7 +28,8 @@ _ONCE = {
     for kind in (
         PublicKeyAnnouncement,
         BatchPlan,
-        ColumnScale,
+        OpenedColumns,
+        Allowance,
         Schedule,
         SigmoidSeries,
         SamplePositions,

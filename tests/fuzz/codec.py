@@ -36,9 +36,10 @@ from protocol.messages.forward import (
     PartialLogits,
 )
 from protocol.messages.planning import (
+    Allowance,
     BatchPlan,
-    ColumnScale,
     KeptEpochs,
+    OpenedColumns,
     SamplePositions,
     Schedule,
     SigmoidSeries,
@@ -106,7 +107,8 @@ def seeds() -> list[bytes]:
         BatchPlan(numbers, np.array([2, 2]), np.array([2, 3])),
         KeptEpochs(bytes(16), numbers),
         TrainingStart(bytes(16), 1, 2),
-        ColumnScale(True),
+        OpenedColumns(numbers, True),
+        Allowance("bank", numbers),
         Schedule(3, 4),
         SigmoidSeries(32, numbers),
         SamplePositions("bank", numbers, np.array([2, 2]), np.array([4, 4])),

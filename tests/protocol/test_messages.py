@@ -32,7 +32,8 @@ def test_the_security_page_shows_the_table_of_disclosures() -> None:
 def test_the_coordinator_receives_no_residual_logit_or_plain_gradient() -> None:
     heard = {name for name, kind in MESSAGES.items() if Role.COORDINATOR in kind.receivers}
     in_the_open = {name for name in heard if "open" in MESSAGES[name].under}
-    assert in_the_open == {"BlindedIds", "Schedule", "MaskedGradients", "EpochEnd"}
+    counts = {"OpenedColumns", "Allowance"}
+    assert in_the_open == {"BlindedIds", "Schedule", "MaskedGradients", "EpochEnd"} | counts
     words = {"ContributionShare", "DealtShare", "Opening"}  # uniform, as the audit shows
     public = {"SigmoidSeries", "SamplePositions", "RoundEnd", "ScoreSchedule"}
     assert heard - in_the_open == words | public
@@ -60,6 +61,7 @@ MALFORMED: dict[str, Callable[[], Message]] = {
     "no sum of squares": lambda: BrierShare(np.zeros(0, np.uint64)),
     "logits in a square": lambda: ScoreSchedule(of(1, 1)[:, None]),
     "fewer logits than entities": lambda: ScoreRequest(of(0, 1, 2), of(2)),
+    "no pairs of some entities": lambda: ScoreRequest(of(0, 1, 2), of(3, 0)),
     "fewer pairs than entities": lambda: ScoreRequest(of(0, 1, 2), of(2, 1)),
 }
 

@@ -24,8 +24,7 @@ from protocol.messages.message import Role
 from protocol.messages.planning import BatchPlan
 from protocol.numbers import FloatArray, IntArray
 from protocol.settings import ProtocolSettings, SplitSettings, TrainingSettings
-from protocol.training.roles import batch_plan
-from protocol.training.samples import draw_samples
+from protocol.training.samples import batch_plan, draw_samples
 from protocol.transport.roster import Member, Roster
 
 N = 1200

@@ -106,7 +106,9 @@ def test_shares_that_always_wrap_end_the_run(
         return Slots(slots.values.plus([1 << 64] * len(slots.values)), slots.alone)
 
     monkeypatch.setattr(GradientForm, "complete", wrap)
-    with pytest.raises(RemoteProtocolError, match="out of 3 rounds running"):
+    with pytest.raises(
+        RemoteProtocolError, match="bank has asked for a round to be played again more often"
+    ):
         runner.run(load_scenario("disclosure=shared", "epochs=1"))
 
 
@@ -237,7 +239,8 @@ def test_the_conversation_in_order(load_scenario: LoadScenario) -> None:
         )
     ]
     trained = [entry[1:] for entry in said if entry[0] == "training"]
-    before = {"PublicKeyAnnouncement", "BatchPlan", "ColumnScale", "Schedule"}
+    before = {"PublicKeyAnnouncement", "BatchPlan", "OpenedColumns", "Schedule"}
+    before |= {"Allowance"}
     before |= {"KeptEpochs", "TrainingStart"}
     assert sorted(entry for entry in trained if entry[1] in before) == sorted(
         [
@@ -250,9 +253,11 @@ def test_the_conversation_in_order(load_scenario: LoadScenario) -> None:
             ("telco", "KeptEpochs", "shop"),
             ("shop", "TrainingStart", "bank"),
             ("shop", "TrainingStart", "telco"),
-            ("bank", "ColumnScale", "shop"),
-            ("telco", "ColumnScale", "shop"),
+            ("bank", "OpenedColumns", "shop"),
+            ("telco", "OpenedColumns", "shop"),
             ("shop", "Schedule", "coordinator"),
+            ("shop", "Allowance", "coordinator"),
+            ("shop", "Allowance", "coordinator"),
         ]
     )
     for party in ("bank", "telco"):
@@ -279,8 +284,14 @@ def test_a_round_on_shares_in_order(load_scenario: LoadScenario) -> None:
         return [kind for a, kind, b in said if (a, b) == (sender, receiver)]
 
     forward = ["ContributionSeed", "DealtSeed"]
-    assert between("bank", "shop") == ["KeptEpochs", *forward, "RoundCheck", *forward]
-    assert between("telco", "shop")[1:] == ["ContributionSeed", "RoundCheck", "ContributionSeed"]
+    assert between("bank", "shop") == [
+        "KeptEpochs",
+        "OpenedColumns",
+        *forward,
+        "RoundCheck",
+        *forward,
+    ]
+    assert between("telco", "shop")[2:] == ["ContributionSeed", "RoundCheck", "ContributionSeed"]
     forward = ["ContributionShare", "DealtShare"]
     assert between("bank", "coordinator") == [*forward, "MaskedGradients", *forward]
     assert between("coordinator", "shop") == [
