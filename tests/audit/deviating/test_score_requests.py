@@ -46,12 +46,16 @@ def test_a_count_of_what_is_declared_lets_everything_pass() -> None:
 
 
 def test_ours_stops_at_the_limit_whatever_is_declared() -> None:
-    count, answered = LogitCount("bank", LIMIT), 0
-    with pytest.raises(GuardError, match=r"bank was asked for 11 joint logits, but .* = 10"):
-        for _ in range(REQUESTS):
+    count, answered = LogitCount("bank", LIMIT), list[int]()
+
+    def ask() -> None:
+        for number in range(REQUESTS):
             count.add(np.array([1, 0]), 1)
-            answered += 1
-    assert answered == LIMIT
+            answered.append(number)
+
+    with pytest.raises(GuardError, match=r"bank was asked for 11 joint logits, but .* = 10"):
+        ask()
+    assert len(answered) == LIMIT
 
 
 def test_such_a_request_is_not_even_read() -> None:
