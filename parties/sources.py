@@ -77,6 +77,10 @@ def to_pandas(table: Any, what: str) -> pd.DataFrame:
     return frame
 
 
+# A compressed table is a tenth to a hundredth of it; a thousandth is made to fill the memory.
+_GZIP_BYTES, _GZIP_RATIO = 64_000_000, 100
+
+
 @dataclass(frozen=True)
 class CsvSource(DataSource):
     """Text with a header line and one ``delimiter``; gzip is unpacked.
@@ -129,7 +133,14 @@ class CsvSource(DataSource):
         try:
             data = self.path.read_bytes()
             if data.startswith(b"\x1f\x8b") or self.path.suffix == ".gz":
-                data = gzip.decompress(data)
+                most = max(_GZIP_BYTES, _GZIP_RATIO * len(data))
+                with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                    data = file.read(most + 1)
+                if len(data) > most:
+                    raise DataError(
+                        f"{self.description} unpacks to more than {most / 1e6:,.0f} MB, as no table does; unpack it "
+                        "yourself if it is one"
+                    )
         except (EOFError, gzip.BadGzipFile, zlib.error):
             raise DataError(
                 f"{self.description} is no whole gzip file; copy or compress it again"

@@ -162,7 +162,8 @@ class Checkpoints:
         body = state.to_bytes(self._data)
         kept = [self._path(epoch) for epoch in range(state.done, state.done - _KEPT, -1)]
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.chmod(0o700)  # another may have made it
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
                 try:
                     file.write(_MAGIC + hashlib.sha256(body).digest() + body)
@@ -254,7 +255,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     digest, body = content[len(_MAGIC) : start], content[start:]
     if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
         return None
-    fields: dict[str, Any] = msgpack.unpackb(body)
+    try:
+        fields: dict[str, Any] = msgpack.unpackb(body)
+    except (ValueError, msgpack.UnpackException):
+        return None
     return fields
 
 

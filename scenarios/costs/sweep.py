@@ -142,7 +142,7 @@ def read(folder: Path) -> Sweep:
         if not outcomes or len(outcomes) < len(found):
             raise KeyError("cells")
         return Sweep(scenario, outcomes, index["environment"], index["has_weak_keys"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise SettingsError(
             f"{folder} is missing a part or damaged; expected what 'colonnade cost' wrote"
         ) from None

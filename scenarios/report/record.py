@@ -263,7 +263,7 @@ class PartyRecord(Account):
 def _reading(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise _damaged(folder) from None
 
 

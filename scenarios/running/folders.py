@@ -54,12 +54,18 @@ def _now() -> str:
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """Give a place to write to, which becomes ``folder`` if all goes well and vanishes if not; raises SettingsError."""
+    """Give a place to write to, which becomes ``folder`` if all goes well and vanishes if not; raises SettingsError.
+
+    From the first moment nobody but its owner can look inside, whatever the umask; nor at any file, if it is moved out.
+    """
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
-        unfinished.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.mkdir(mode=0o700)
         try:
             yield unfinished
+            for path in unfinished.rglob("*"):
+                path.chmod(0o700 if path.is_dir() else 0o600)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
@@ -157,7 +163,7 @@ def read_half(folder: Path) -> SavedHalf:
         parameters = np.hstack(columns).astype(np.float64)
         encoder = FeatureEncoder.from_json(saved["preprocessing"])
         bias = None if saved["bias"] is None else float(saved["bias"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise SettingsError(f"{path} is missing or damaged; train again") from None
     unused = Optimizer("sgd", 0.0)
     return SavedHalf(encoder, LocalModel(parameters, bias, np.zeros_like(parameters), unused))
