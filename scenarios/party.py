@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -26,6 +26,7 @@ from parties.sources import (
 from protocol.errors import DataError, SettingsError
 from protocol.settings import Settings
 from protocol.transport.identity import Name
+from scenarios import consent
 
 SOURCES = ("csv", "parquet", "sql", "function", "source")
 
@@ -50,8 +51,18 @@ class FunctionCall(Settings):
     function: str
     arguments: dict[str, Any] = Field(default={})
 
-    def __call__(self, where: str) -> Any:
-        """Call it; raises SettingsError, naming ``where`` it was set, if there is no such function."""
+    def __call__(self, folder: Path, where: str) -> Any:
+        """Call it; raises SettingsError, naming ``where`` it was set, if it may not be or there is no such function."""
+        function = self.find(folder, where)
+        try:
+            inspect.signature(function).bind(**self.arguments)
+        except TypeError as error:
+            raise SettingsError(f"{where}: {self.function} cannot be called: {error}") from None
+        return function(**self.arguments)
+
+    def find(self, folder: Path, where: str) -> Callable[..., Any]:
+        """Return the function, imported only if a file in ``folder`` may name it; raises SettingsError."""
+        consent.require(self.function, folder, where)
         module, colon, name = self.function.partition(":")
         try:
             function = getattr(importlib.import_module(module), name) if colon else None
@@ -62,11 +73,7 @@ class FunctionCall(Settings):
                 f"{where}: function = '{self.function}' cannot be found; expected 'module:name', the module "
                 "being installed or in a folder of PYTHONPATH"
             )
-        try:
-            inspect.signature(function).bind(**self.arguments)
-        except TypeError as error:
-            raise SettingsError(f"{where}: {self.function} cannot be called: {error}") from None
-        return function(**self.arguments)
+        return function
 
 
 class PartySettings(Settings):
@@ -197,6 +204,12 @@ class PartySettings(Settings):
             update={**declared, "options": options, "columns": list(columns), "ignore": []}
         )
 
+    def check_code(self, folder: Path) -> None:
+        """Raise SettingsError if the table comes from code that may not run in this project."""
+        code = self.function or self.source
+        if code is not None:
+            consent.require(code, folder, self.name)
+
     def open_source(self, folder: Path) -> DataSource:
         """Return where the table is read from; raises DataError or SettingsError if there is no such plug-in."""
         if self.csv is not None:
@@ -211,12 +224,13 @@ class PartySettings(Settings):
             name: from_environment(value) if isinstance(value, str) else value
             for name, value in self.arguments.items()
         }
+        self.check_code(folder)
         if self.source is not None:
             return plug_in(self.source, arguments)
         if self.frame is not None:
             return CallableSource(lambda: self.frame, "the table")
         call = FunctionCall(function=self.function or "", arguments=arguments)
-        return CallableSource(lambda: call(self.name), call.function)
+        return CallableSource(lambda: call(folder, self.name), call.function)
 
     def dataset(self, folder: Path, like: PartyDataset | None = None) -> PartyDataset:
         """Read and check the table, relative to ``folder``, or further rows ``like`` those that were checked before.

@@ -95,6 +95,16 @@ LoadScenario = Callable[..., Scenario]
 
 
 @pytest.fixture
+def allowing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say which modules' code scenario files may name, with a memory of this test's own."""
+    from scenarios import consent
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(consent, "_allowed", set[str]())
+    return lambda *modules: consent.allow(modules)
+
+
+@pytest.fixture
 def load_scenario(scenario_file: Path) -> LoadScenario:
     """Load the three-party scenario with changes such as ``epochs=1``."""
     from scenarios.scenario import load

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from scenarios.commands.options import path_option, set_option
+from scenarios.commands.options import allow_option, path_option, set_option
 from scenarios.console import new_table, shared_words
 from scenarios.running import align, folders
 from scenarios.running.progress import rounds_bar
@@ -18,6 +18,7 @@ from scenarios.scenario import load
 @click.argument("scenario")
 @set_option
 @path_option
+@allow_option
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),

@@ -8,7 +8,7 @@ from rich.console import Console
 from protocol.errors import SettingsError
 from scenarios.check import check
 from scenarios.commands.cost import plan
-from scenarios.commands.options import path_option, set_option
+from scenarios.commands.options import allow_option, path_option, set_option
 from scenarios.console import new_table
 from scenarios.scenario import load
 
@@ -18,6 +18,7 @@ from scenarios.scenario import load
 @set_option
 @click.option("--party", help="Check this party's side alone.")
 @path_option
+@allow_option
 @click.option("--cost", is_flag=True, help="Predict time, bytes and memory too, as 'plan' does.")
 @click.pass_context
 def check_scenario(

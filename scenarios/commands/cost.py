@@ -16,7 +16,7 @@ from protocol.encryption.keys import SECURE_KEY_BITS
 from protocol.errors import SettingsError
 from protocol.settings import Engine
 from scenarios import report
-from scenarios.commands.options import path_option, set_option
+from scenarios.commands.options import allow_option, path_option, set_option
 from scenarios.console import new_table
 from scenarios.costs import calibration, experiments, findings, sweep
 from scenarios.costs.prediction import Prediction, predict
@@ -82,6 +82,7 @@ def _headings(key_bits: Sequence[int], engines: Sequence[Engine]) -> list[str]:
 )
 @set_option
 @path_option
+@allow_option
 def plan(
     scenario: str,
     rows: float | None,
@@ -211,6 +212,7 @@ def _size(size: float) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end.")
 @set_option
 @path_option
+@allow_option
 def cost(
     scenario: str,
     vary: tuple[str, ...],
@@ -225,6 +227,8 @@ def cost(
     """Train SCENARIO under every setting of a design and say what each costs; finished cells are not run again."""
     factors = [experiments.Factor.parse(text) for text in vary or experiments.DEFAULT]
     cells = experiments.plan_cells(scenario, factors, design, repeats, changes, seed, path)
+    for party in cells[0].scenario.parties:
+        party.check_code(cells[0].scenario.folder)
     folder = folder or Path("sweeps") / cells[0].scenario.name
     console = Console()
     with rounds_bar(console, what="cells") as bar:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from protocol.transport.identity import Identity, PublicIdentity, RosterEntry, RosterFile, write_new
 from scenarios import report
+from scenarios.commands.options import allow_option
 from scenarios.console import going_on_without
 from scenarios.running.organisation import Organisation
 from scenarios.scenario import validated
@@ -114,6 +115,7 @@ def coordinator(config: Path, resume: bool) -> None:
 @click.command("party")
 @click.argument("config", type=_FILE)
 @_resume
+@allow_option
 def party(config: Path, resume: bool) -> None:
     """Play a data party of one run as the file CONFIG says."""
     _log_to_stderr()

@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from scenarios.commands.options import allow_option
 from scenarios.console import new_table
 from scenarios.running.recommend import recommend
 
 
 @click.command("recommend")
 @click.argument("run", type=click.Path(path_type=Path))
+@allow_option
 @click.option("--user", required=True, help="The user's id at the label party.")
 @click.option(
     "--k", type=click.IntRange(min=1), default=10, show_default=True, help="Length of the list."

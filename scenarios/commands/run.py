@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scenarios import report, run_folder
-from scenarios.commands.options import path_option, set_option
+from scenarios.commands.options import allow_option, path_option, set_option
 from scenarios.console import going_on_without, new_table, shared_words
 from scenarios.costs import prediction as costs
 from scenarios.judging import baselines
@@ -34,6 +34,7 @@ from scenarios.scenario import load
     "--seed", type=click.IntRange(min=0), help="The seed of splits, batches and initial weights."
 )
 @path_option
+@allow_option
 @click.option(
     "--runs",
     type=click.Path(path_type=Path),

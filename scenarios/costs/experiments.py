@@ -6,13 +6,13 @@ import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import product
 from typing import Literal, Self
 
 from protocol.encryption.keys import SECURE_KEY_BITS
 from protocol.errors import SettingsError
 from scenarios.costs import calibration
+from scenarios.party import FunctionCall
 from scenarios.scenario import Scenario, load, validated
 
 Design = Literal["full", "one-at-a-time"]
@@ -140,9 +140,10 @@ def resolve(
 def _made_up(scenario: Scenario, argument: str) -> bool:
     """Whether every party's table comes from a function that takes such an argument."""
     for party in scenario.parties:
-        module, _, name = (party.function or "").partition(":")
-        function = getattr(import_module(module), name, None) if module else None
-        if function is None or argument not in inspect.signature(function).parameters:
+        if party.function is None:
+            return False
+        function = FunctionCall(function=party.function).find(scenario.folder, party.name)
+        if argument not in inspect.signature(function).parameters:
             return False
     return True
 

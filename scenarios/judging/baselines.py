@@ -93,7 +93,9 @@ def compare(run: Run) -> Comparison:
         SKLEARN: _scikit_learn(models[POOLED], labels, run),
     }
     if run.scenario.truth is not None:
-        chances = np.asarray(run.scenario.truth("truth"), dtype=np.float64)[test]
+        chances = np.asarray(run.scenario.truth(run.scenario.folder, "truth"), dtype=np.float64)[
+            test
+        ]
         logits[BAYES] = np.log(chances) - np.log1p(-chances)
     users = trained.samples.dataset.ids.get(USER)
     of_test = None if users is None else users[test]

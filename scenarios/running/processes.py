@@ -30,6 +30,7 @@ from protocol.training.trained import TrainedHalf, TrainedLabelParty
 from protocol.transport.channel import Channel
 from protocol.transport.identity import Identity, RosterEntry, RosterFile, to_toml, write_new
 from psi.alignment import align_feature_party, align_label_party, coordinate_alignment
+from scenarios import consent
 from scenarios.party import PartySettings
 from scenarios.running import folders, runner
 from scenarios.running.folders import SavedHalf
@@ -58,6 +59,7 @@ def run(
     Raises what is wrong with settings or tables as an in-process run does, later PartyUnavailableError with the
     line of whoever stopped.
     """
+    consent.allow(consent.allowed(scenario.folder))  # their files lie elsewhere
     started = time.perf_counter()
     datasets = runner.load_datasets(scenario)
     with tempfile.TemporaryDirectory(prefix="colonnade-") as temporary:
@@ -147,6 +149,11 @@ async def watch(
         part,
         str(configuration),
         *(["--resume"] if resume else []),
+        *(
+            f"--allow-code={module}"
+            for module in consent.allowed(configuration.parent)
+            if part == "party"
+        ),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -142,13 +143,17 @@ def test_csv_paths_start_at_the_scenario_file(
 @pytest.mark.parametrize(
     "function", ["nowhere:f", "scenarios.catalog.bundled:nothing", "scenarios.catalog.bundled"]
 )
-def test_a_function_that_cannot_be_found_is_explained(scenario_file: Path, function: str) -> None:
+def test_a_function_that_cannot_be_found_is_explained(
+    scenario_file: Path, function: str, allowing: Callable[..., None]
+) -> None:
+    allowing("nowhere", "scenarios.catalog.bundled")
     scenario = load("breast-cancer", [f"parties.clinic.function={function}"])
     with pytest.raises(SettingsError, match="cannot be found; expected 'module:name'"):
         scenario.dataset(scenario.label_party)
 
 
-def test_a_function_must_return_a_table() -> None:
+def test_a_function_must_return_a_table(allowing: Callable[..., None]) -> None:
+    allowing("platform")
     scenario = load("breast-cancer", ['parties.clinic.function="platform:uname"'])
     with pytest.raises(SettingsError, match="cannot be called: got an unexpected keyword arg"):
         scenario.dataset(scenario.label_party)

@@ -7,6 +7,7 @@ could unpack to as many gigabytes.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def test_nobody_else_reads_a_run_or_its_checkpoints(
     for path in folder.rglob("*"):
         assert not path.stat().st_mode & 0o077, path
     assert not folder.stat().st_mode & 0o077
-    kept = [path for path in keep_in.rglob("epoch-*")]
+    kept = list(keep_in.rglob("epoch-*"))
     assert kept
     for path in kept:
         assert not path.stat().st_mode & 0o077
@@ -68,8 +69,6 @@ def test_nobody_else_reads_a_run_or_its_checkpoints(
 
 
 def test_a_checkpoint_that_is_no_msgpack_is_none(tmp_path: Path) -> None:
-    import hashlib
-
     body = b"\xc1" * 10
     path = tmp_path / "epoch-000001"
     path.write_bytes(checkpoints._MAGIC + hashlib.sha256(body).digest() + body)
