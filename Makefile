@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-paths test-postgres test-report check check-native bench bench-alignment bench-network
-.PHONY: cost-study fuzz faults try-deploy clean
+.PHONY: cost-study fuzz faults flood try-deploy clean
 
 demo: .venv/installed
 	$(BIN)/colonnade run
@@ -65,6 +65,10 @@ fuzz: .venv/installed-dev
 # Parties killed, cut off, with a full disk, and resumed: at every 3rd of their steps, or EVERY=1.
 faults: .venv/installed-dev
 	PYTHONPATH=.:tests $(BIN)/python tests/faults/inject.py $(EVERY)
+
+# A run beside 2,000 idle connections, on 127.0.0.1.
+flood: .venv/installed-dev
+	PYTHONPATH=.:tests $(BIN)/python tests/faults/flood.py 2000
 
 # docs/deploy.md on three network namespaces; needs root.
 try-deploy: .venv/installed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import resource
 import secrets
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ from protocol.transport.link import (
 from protocol.transport.network import (
     FAREWELL_SECONDS,
     GREETING_SECONDS,
+    HANDSHAKE_MILLISECONDS,
     METHOD,
     OPTIONS,
     REFUSED,
@@ -43,8 +45,21 @@ from protocol.transport.network import (
     log,
 )
 
+SERVER_OPTIONS = (
+    *OPTIONS,
+    # Who has not got through TLS by then is hung up on: connections that say nothing cost a file each, and no more.
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MILLISECONDS),
+    ("grpc.max_concurrent_streams", 8),
+)
 _MOST_STREAMS = 8  # for each party: one, and a few that are being refused or replaced
 _STOP_SECONDS = 0.2
+
+
+def _raise_file_limit() -> None:
+    """Let this process have as many files, hence connections, as the system lets it: the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @dataclass(eq=False)
@@ -91,7 +106,8 @@ class CoordinatorTransport(NetworkTransport):
             require_client_auth=True,
         )
         streams = _MOST_STREAMS * len(others)
-        self._server = aio.server(options=OPTIONS, maximum_concurrent_rpcs=streams)
+        _raise_file_limit()
+        self._server = aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=streams)
         handler = grpc.stream_stream_rpc_method_handler(self._converse)
         generic = grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})
         self._server.add_generic_rpc_handlers((generic,))
