@@ -40,19 +40,18 @@ class Bounds:
     logit: float
     latent: float
     parties: int
-    factors: int
 
     @classmethod
     def of(cls, settings: ProtocolSettings, parties: int) -> Self:
         """Take the bounds that the settings declare for each of so many data parties."""
         training = settings.training
-        return cls(training.logit_bound, training.latent_bound, parties, training.n_factors)
+        latent = training.latent_bound if training.n_factors else 0.0
+        return cls(training.logit_bound, latent, parties)
 
     @property
     def joint(self) -> float:
         """The largest size of a joint logit."""
-        pairs = math.comb(self.parties, 2) if self.factors else 0
-        return self.parties * self.logit + pairs * self.latent**2
+        return self.parties * self.logit + math.comb(self.parties, 2) * self.latent**2
 
     def contribution(self, model: LocalModel, rows: FixedPointMatrix) -> Contribution:
         """Return what a party adds to the logits of ``rows``, clipped to the bounds; both are counted."""

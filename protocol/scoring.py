@@ -28,7 +28,7 @@ from protocol.messages.scoring import LogitShare, ScoreRequest, ScoreSchedule
 from protocol.numbers import FloatArray, IntArray, Words
 from protocol.settings import ProtocolSettings
 from protocol.sharing import shares
-from protocol.sharing.dealing import deal, deal_pairs, deals
+from protocol.sharing.dealing import deal_logits, deals
 from protocol.sharing.evaluator import Evaluator, check_shape, receive_positions, send_positions
 from protocol.transport.channel import Channel
 
@@ -52,7 +52,7 @@ async def request_logits(
         return joint_logits(joint.logits, joint.latent_sums)
     await channel.send(channel.roster.coordinator, ScoreSchedule(logits))
     await send_positions(channel, [rows])
-    evaluator = Evaluator(channel, settings)
+    evaluator = Evaluator.of(channel, settings)
     sums = own.to_words() + await evaluator.gather(rows)
     return await _open_logits(channel, await evaluator.doubled_logits(sums))
 
@@ -127,7 +127,7 @@ async def request_pairs(
             await send_positions(channel, [asked])
     if not shared:
         return SumScores(*[await collect(channel, asked, own) for asked, own in sides])
-    evaluator = Evaluator(channel, settings)
+    evaluator = Evaluator.of(channel, settings)
     sums = [own.to_words() + await evaluator.gather(asked) for asked, own in sides]
     return OpenedScores(await _open_logits(channel, await evaluator.doubled_pair_logits(*sums)))
 
@@ -180,7 +180,7 @@ async def coordinate_logits(
     schedule = await channel.receive(channel.roster.label, ScoreSchedule)
     count.add(schedule.logits)
     numbers = schedule.logits.tolist()
-    evaluator = Evaluator(channel, settings)
+    evaluator = Evaluator.of(channel, settings)
     groups = (
         [channel.roster.features]
         if len(numbers) == 1
@@ -219,8 +219,4 @@ class Scorer:
         )
         await offer(channel, self.settings, contribution)
         if deals(channel, self.settings) and factors:
-            if len(request.logits) == 1:
-                await deal(channel, int(request.logits[0]), factors, None)
-            else:
-                n_users, n_items = request.logits.tolist()
-                await deal_pairs(channel, n_users, n_items, factors)
+            await deal_logits(channel, request.logits.tolist(), factors)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from protocol.messages.forward import (
     DealtSeed,
     DealtShare,
@@ -28,6 +30,14 @@ async def deal(channel: Channel, n_samples: int, factors: int, series: Series | 
     await channel.send(channel.roster.label, DealtSeed(seeds[0]))
     await channel.send(channel.roster.coordinator, DealtShare(seeds[1], dependent))
     return masks
+
+
+async def deal_logits(channel: Channel, numbers: Sequence[int], factors: int) -> None:
+    """Dealer: deal what the logits of ``[n]`` samples need, or of ``[n_users, n_items]`` pairs."""
+    if len(numbers) == 1:
+        await deal(channel, numbers[0], factors, None)
+    else:
+        await deal_pairs(channel, numbers[0], numbers[1], factors)
 
 
 async def deal_pairs(channel: Channel, n_users: int, n_items: int, factors: int) -> None:

@@ -96,10 +96,19 @@ async def receive_series(channel: Channel) -> Series:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """One of the two that compute on shares: the label party, who leads, or the coordinator."""
+    """One of the two that compute on shares: the label party, who leads, or the coordinator.
+
+    Here a logit is the sum of what is contributed, u; :class:`FactorEvaluator` has latent sums besides.
+    """
 
     channel: Channel
     settings: ProtocolSettings
+
+    @staticmethod
+    def of(channel: Channel, settings: ProtocolSettings) -> Evaluator:
+        """Return the evaluator of the model that the settings name."""
+        kind = FactorEvaluator if settings.training.n_factors else Evaluator
+        return kind(channel, settings)
 
     @property
     def leads(self) -> bool:
@@ -144,14 +153,6 @@ class Evaluator:
         stream = self._stream(seed, self._dealer)
         return Dealt.expand(stream, n_samples, self.factors, waves, dependent)
 
-    async def _dealt_products(self, n_users: int, n_items: int) -> Words:
-        if self.leads:
-            seed = (await self.channel.receive(self._dealer, DealtSeed)).seed
-            return self._stream(seed, self._dealer).words(n_users, n_items)
-        dependent = (await self.channel.receive(self._dealer, DealtShare)).dependent
-        check_shape(dependent, (n_users, n_items), self._dealer)
-        return dependent
-
     def _stream(self, seed: bytes, sender: str) -> Stream:
         return Stream(self.channel.accept_seed(seed, sender=sender), self.channel.roster.run)
 
@@ -166,18 +167,66 @@ class Evaluator:
 
     async def doubled_logits(self, sums: Words) -> Words:
         """Return a share of twice the logits (n,), of shares (n, 1 + k) of ``[2u | S]``."""
-        if not self.factors:
-            return sums[:, 0]
-        return (await self._square(sums, await self.dealt(len(sums), None)))[0]
+        return sums[:, 0]
 
     async def doubled_pair_logits(self, users: Words, items: Words) -> Words:
         """Return a share of twice the logits (n_users, n_items) of all pairs, of shares of both sides' ``[2u | S]``."""
-        if not self.factors:
-            return users[:, :1] + items[:, 0]
+        return users[:, :1] + items[:, 0]
+
+    async def residual_slots(self, series: Series, sums: Words, labels: FloatArray | None) -> Words:
+        """Return a share of ``[d | d S]`` (n, 1 + k), of shares of ``[2u | S]``.
+
+        ``labels`` (n,) are given by the side that has them.
+        """
+        dealt = await self.dealt(len(sums), series)
+        return (await self._residuals(series, sums[:, 0], labels, dealt))[:, None]
+
+    async def squared_residuals(
+        self, series: Series, sums: Words, labels: FloatArray | None
+    ) -> Words:
+        """Return a share of the sum of all ``d^2`` (1,); as above."""
+        dealt = await self.dealt(len(sums), series)
+        doubled, _ = await self._double(sums, dealt)
+        opened = await self._open_residuals(
+            await self._residuals(series, doubled, labels, dealt), dealt
+        )
+        return shares.squared_residuals(opened, dealt, leads=self.leads)
+
+    async def _double(self, sums: Words, dealt: Dealt) -> tuple[Words, Words]:
+        """Return a share of twice the logits (n,), and the opened ``S - r`` (n, k)."""
+        return sums[:, 0], sums[:, 1:]
+
+    async def _residuals(
+        self, series: Series, doubled: Words, labels: FloatArray | None, dealt: Dealt
+    ) -> Words:
+        """Return a share of the residuals (n,), of twice the logits (n,)."""
+        opened = await self.open(doubled - dealt.angles)
+        share = shares.probabilities(opened, series, dealt, leads=self.leads)
+        if labels is not None:
+            share = share - shares.to_words(labels, shares.RESIDUAL_BITS)
+        return share
+
+    async def _open_residuals(self, residuals: Words, dealt: Dealt) -> Words:
+        bits = shares.RESIDUAL_BITS - shares.TRUNCATED_BITS
+        return await self.open(
+            shares.truncate(residuals, bits, leads=self.leads) - dealt.multipliers
+        )
+
+
+@dataclass(frozen=True)
+class FactorEvaluator(Evaluator):
+    """Computes logits and residuals of a factorization machine, which has squares and products of latent sums."""
+
+    async def doubled_logits(self, sums: Words) -> Words:
+        """Return a share of twice the logits (n,), of shares (n, 1 + k) of ``[2u | S]``."""
+        return (await self._double(sums, await self.dealt(len(sums), None)))[0]
+
+    async def doubled_pair_logits(self, users: Words, items: Words) -> Words:
+        """Return a share of twice the logits (n_users, n_items) of all pairs, of shares of both sides' ``[2u | S]``."""
         of_users, of_items = [await self.dealt(len(sums), None) for sums in (users, items)]
         of_pairs = await self._dealt_products(len(users), len(items))
-        doubled_users, opened_users = await self._square(users, of_users)
-        doubled_items, opened_items = await self._square(items, of_items)
+        doubled_users, opened_users = await self._double(users, of_users)
+        doubled_items, opened_items = await self._double(items, of_items)
         products = shares.pair_products(
             (opened_users, opened_items),
             (of_users.masks, of_items.masks),
@@ -187,51 +236,26 @@ class Evaluator:
         return doubled_users[:, None] + doubled_items + 2 * products
 
     async def residual_slots(self, series: Series, sums: Words, labels: FloatArray | None) -> Words:
-        """Return a share of ``[d | d S]`` (n, 1 + k), of shares of ``[2u | S]``.
-
-        ``labels`` (n,) are given by the side that has them.
-        """
+        """Return a share of ``[d | d S]`` (n, 1 + k), of shares of ``[2u | S]``."""
         dealt = await self.dealt(len(sums), series)
-        residuals, opened_sums = await self._residuals(series, sums, labels, dealt)
-        if not self.factors:
-            return residuals[:, None]
+        doubled, opened_sums = await self._double(sums, dealt)
+        residuals = await self._residuals(series, doubled, labels, dealt)
         opened = await self._open_residuals(residuals, dealt)
         products = shares.products(opened_sums, opened, dealt, leads=self.leads)
         return np.column_stack([residuals, products])
 
-    async def squared_residuals(
-        self, series: Series, sums: Words, labels: FloatArray | None
-    ) -> Words:
-        """Return a share of the sum of all ``d^2`` (1,); as above."""
-        dealt = await self.dealt(len(sums), series)
-        residuals, _ = await self._residuals(series, sums, labels, dealt)
-        opened = await self._open_residuals(residuals, dealt)
-        return shares.squared_residuals(opened, dealt, leads=self.leads)
-
-    async def _residuals(
-        self, series: Series, sums: Words, labels: FloatArray | None, dealt: Dealt
-    ) -> tuple[Words, Words]:
-        """Return a share of the residuals (n,), and the opened ``S - r`` (n, k)."""
-        doubled, opened_sums = await self._square(sums, dealt)
-        opened = await self.open(doubled - dealt.angles)
-        share = shares.probabilities(opened, series, dealt, leads=self.leads)
-        if labels is not None:
-            share = share - shares.to_words(labels, shares.RESIDUAL_BITS)
-        return share, opened_sums
-
-    async def _square(self, sums: Words, dealt: Dealt) -> tuple[Words, Words]:
-        """Return a share of twice the logits (n,), and the opened ``S - r`` (n, k)."""
+    async def _double(self, sums: Words, dealt: Dealt) -> tuple[Words, Words]:
         doubled, latent_sums = sums[:, 0], sums[:, 1:]
-        if not self.factors:
-            return doubled, latent_sums
         opened = await self.open(latent_sums - dealt.masks)
         return doubled + shares.square_sums(opened, dealt, leads=self.leads), opened
 
-    async def _open_residuals(self, residuals: Words, dealt: Dealt) -> Words:
-        bits = shares.RESIDUAL_BITS - shares.TRUNCATED_BITS
-        return await self.open(
-            shares.truncate(residuals, bits, leads=self.leads) - dealt.multipliers
-        )
+    async def _dealt_products(self, n_users: int, n_items: int) -> Words:
+        if self.leads:
+            seed = (await self.channel.receive(self._dealer, DealtSeed)).seed
+            return self._stream(seed, self._dealer).words(n_users, n_items)
+        dependent = (await self.channel.receive(self._dealer, DealtShare)).dependent
+        check_shape(dependent, (n_users, n_items), self._dealer)
+        return dependent
 
 
 def check_shape(words: Words, shape: tuple[int, ...], sender: str, what: str = "shares") -> None:

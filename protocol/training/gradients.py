@@ -19,9 +19,9 @@ Under ``disclosure = "shared"`` a plaintext is the sum of two shares, less 2^64.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +64,9 @@ class Slots:
 class GradientForm:
     """How large the integers of one batch can get towards one data party, so where they stand.
 
-    ``samples`` is the batch's rows at the label party, ``scaled`` whether there may be columns other than 0/1 ones,
-    ``shared`` whether plaintexts are sums of two shares. All sides derive the same form from what all know.
+    Here a gradient is ``X^T d``; :class:`FactorForm` has factors besides. ``samples`` is the batch's rows at the
+    label party, ``scaled`` whether there may be columns other than 0/1 ones, ``shared`` whether plaintexts are sums
+    of two shares. All sides derive the same form from what all know.
     """
 
     factors: int
@@ -75,12 +76,13 @@ class GradientForm:
     scaled: bool
     shared: bool
 
-    @classmethod
-    def of(cls, settings: ProtocolSettings, samples: int, parties: int, *, scaled: bool) -> Self:
-        """Derive the form of a batch of ``samples`` rows among so many data parties."""
+    @staticmethod
+    def of(settings: ProtocolSettings, samples: int, parties: int, *, scaled: bool) -> GradientForm:
+        """Derive the form of a batch of ``samples`` rows among so many data parties, for the model of the settings."""
         training = settings.training
         shared = training.disclosure == "shared"
-        return cls(
+        kind = FactorForm if training.n_factors else GradientForm
+        return kind(
             training.n_factors,
             RESIDUAL_BITS if shared else settings.encryption.residual_bits,
             math.ceil(parties * training.latent_bound),
@@ -97,13 +99,7 @@ class GradientForm:
 
     def _largest_of(self, residuals: int, *, scaled: bool) -> int:
         """Return the largest size of a column's integers when its residuals add up to ``residuals`` in size."""
-        if not self.factors:
-            return residuals * (max(HIGHEST, -LOWEST) if scaled else 1)
-        if not scaled:
-            return residuals * self.latent_bound
-        first = residuals * self.latent_bound * max(HIGHEST, -LOWEST) << SHIFT_BITS
-        second = residuals * ((HIGHEST >> FRACTION_BITS) + 1) ** 2 << SQUARE_BITS
-        return first + (second * LARGEST_FACTOR << FACTOR_BITS)
+        return residuals * (max(HIGHEST, -LOWEST) if scaled else 1)
 
     def exceeded(self, integers: Integers, fraction_bits: IntArray) -> bool:
         """Tell whether one of a gradient's integers (n_columns, 1 + k) is larger than residuals can have made it."""
@@ -189,7 +185,7 @@ class GradientForm:
     @property
     def needs_squares(self) -> bool:
         """Whether ``V * (X * X)^T d`` has to be subtracted under encryption."""
-        return self.scaled and self.factors > 0
+        return False
 
     def combine(
         self,
@@ -205,24 +201,19 @@ class GradientForm:
         factor has left its bound.
         """
         key = slots.values.public_key
-        layout = self.slots(key)
-        n_scaled = rows.scaled.shape[1]
-        if self.needs_squares:
-            squares = transposed_product(rows.scaled_squares(), slots.alone, memory_budget)
-            in_fixed_point = _fixed_factors(factors[:n_scaled]).tolist()
+        finish = self._finish(rows, slots, factors, memory_budget)
         packed = []
         for chunk in range(self.chunks(key)):
             entries = np.arange(chunk * rows.n_rows, (chunk + 1) * rows.n_rows)
             sums = transposed_product(rows, slots.values.take(entries), memory_budget)
-            if self.needs_squares:
-                first = chunk * layout.slots
-                exponents = [
-                    layout.join([0, *row][first : first + layout.slots]) for row in in_fixed_point
-                ]
-                scaled = sums.take(np.arange(n_scaled)).shifted_less(SHIFT_BITS, squares, exponents)
-                sums = _concatenate([scaled, sums.take(np.arange(n_scaled, rows.n_columns))])
-            packed.append(self.columns(key).pack(sums.take(columns)))
+            packed.append(self.columns(key).pack(finish(sums, chunk).take(columns)))
         return _concatenate(packed)
+
+    def _finish(
+        self, rows: FixedPointMatrix, slots: Slots, factors: FloatArray, memory_budget: int
+    ) -> Callable[[EncryptedVector, int], EncryptedVector]:
+        """Return what makes a chunk's gradient of its products ``X^T [d | d S]``."""
+        return lambda sums, chunk: sums
 
     def separate(self, opened: Sequence[int], public_key: PublicKey, n_columns: int) -> Integers:
         """Take opened plaintexts apart again: (n_columns, 1 + k)."""
@@ -242,9 +233,62 @@ class GradientForm:
 
     def in_the_clear(self, rows: FixedPointMatrix, sums: IntArray, factors: FloatArray) -> Integers:
         """Return the very integers that :meth:`combine` would, of residuals (n_entities, 1 + k) in the clear."""
-        gradient = rows.transposed_dot(sums).astype(object)
-        n_scaled = rows.scaled.shape[1]
+        return rows.transposed_dot(sums).astype(object)
+
+    def to_gradient(
+        self, integers: Integers, fraction_bits: IntArray, factors: FloatArray
+    ) -> FloatArray:
+        """Return the batch mean gradient (n_columns, 1 + k) from its integers.
+
+        ``fraction_bits`` (n_columns,) is 0 for the 0/1 columns.
+        """
+        return self._mean(integers, fraction_bits + self.residual_bits)
+
+    def _mean(self, integers: Integers, bits: IntArray) -> FloatArray:
+        mean: FloatArray = integers.astype(np.float64) / (2.0 ** bits[:, None] * self.samples)
+        return mean
+
+
+@dataclass(frozen=True)
+class FactorForm(GradientForm):
+    """The form of a factorization machine's gradient: ``X^T [d | d S]`` less ``V * (X * X)^T d``."""
+
+    def _largest_of(self, residuals: int, *, scaled: bool) -> int:
+        if not scaled:
+            return residuals * self.latent_bound
+        first = residuals * self.latent_bound * max(HIGHEST, -LOWEST) << SHIFT_BITS
+        second = residuals * ((HIGHEST >> FRACTION_BITS) + 1) ** 2 << SQUARE_BITS
+        return first + (second * LARGEST_FACTOR << FACTOR_BITS)
+
+    @property
+    def needs_squares(self) -> bool:
+        """Whether there may be scaled columns: for 0/1 ones the party subtracts what it knows."""
+        return self.scaled
+
+    def _finish(
+        self, rows: FixedPointMatrix, slots: Slots, factors: FloatArray, memory_budget: int
+    ) -> Callable[[EncryptedVector, int], EncryptedVector]:
+        if not self.needs_squares:
+            return super()._finish(rows, slots, factors, memory_budget)
+        layout, n_scaled = self.slots(slots.values.public_key), rows.scaled.shape[1]
+        squares = transposed_product(rows.scaled_squares(), slots.alone, memory_budget)
+        in_fixed_point = _fixed_factors(factors[:n_scaled]).tolist()
+
+        def subtract(sums: EncryptedVector, chunk: int) -> EncryptedVector:
+            first = chunk * layout.slots
+            exponents = [
+                layout.join([0, *row][first : first + layout.slots]) for row in in_fixed_point
+            ]
+            scaled = sums.take(np.arange(n_scaled)).shifted_less(SHIFT_BITS, squares, exponents)
+            return _concatenate([scaled, sums.take(np.arange(n_scaled, rows.n_columns))])
+
+        return subtract
+
+    def in_the_clear(self, rows: FixedPointMatrix, sums: IntArray, factors: FloatArray) -> Integers:
+        """Return the very integers that :meth:`combine` would, of residuals (n_entities, 1 + k) in the clear."""
+        gradient = super().in_the_clear(rows, sums, factors)
         if self.needs_squares:
+            n_scaled = rows.scaled.shape[1]
             squares = rows.scaled_squares().transposed_dot(sums[:, 0]).astype(object)
             gradient[:n_scaled] *= 1 << SHIFT_BITS
             gradient[:n_scaled, 1:] -= _fixed_factors(factors[:n_scaled]) * squares[:, None]
@@ -253,14 +297,11 @@ class GradientForm:
     def to_gradient(
         self, integers: Integers, fraction_bits: IntArray, factors: FloatArray
     ) -> FloatArray:
-        """Return the batch mean gradient (n_columns, 1 + k) from its integers.
-
-        ``fraction_bits`` (n_columns,) is 0 for the 0/1 columns, whose squares are subtracted here.
-        """
+        """Return the batch mean gradient (n_columns, 1 + k) from its integers; subtract the squares of 0/1 columns."""
         shift = SHIFT_BITS if self.needs_squares else 0
-        bits = np.where(fraction_bits > 0, fraction_bits + shift, 0) + self.residual_bits
-        gradient: FloatArray = integers.astype(np.float64) / (2.0 ** bits[:, None] * self.samples)
         indicators = fraction_bits == 0
+        bits = np.where(indicators, 0, fraction_bits + shift) + self.residual_bits
+        gradient = self._mean(integers, bits)
         gradient[indicators, 1:] -= factors[indicators] * gradient[indicators, :1]
         return gradient
 

@@ -180,7 +180,7 @@ class _SharedRounds(_LabelRounds):
     def __post_init__(self) -> None:
         assert self.opener.public_key is not None, "only disclosure 'none' does without encryption"
         self.encryptor = Encryptor(self.opener.public_key)
-        self.evaluator = Evaluator(self.channel, self.settings)
+        self.evaluator = Evaluator.of(self.channel, self.settings)
         self.series = Series.fit(self._bounds.joint)
         sizes = [len(batch) for batch in self.samples.split.batches]
         parties = self.channel.roster.n_data_parties
@@ -384,7 +384,7 @@ async def _coordinate_shares(
 ) -> None:
     """The coordinator's rounds where it holds one share of everything."""
     label, features = channel.roster.label, channel.roster.features
-    evaluator, encryptor = Evaluator(channel, settings), KeyHolderEncryptor(private_key)
+    evaluator, encryptor = Evaluator.of(channel, settings), KeyHolderEncryptor(private_key)
     series = await receive_series(channel)
     *batches, validation = await receive_positions(channel, features)
     key, parties = private_key.public_key, channel.roster.n_data_parties

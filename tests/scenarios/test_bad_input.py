@@ -245,7 +245,10 @@ def _toml(value: Any) -> str:
 
 
 @pytest.mark.parametrize("mistake", BAD)
-def test_a_mistake_is_one_line_that_says_what_to_do(mistake: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_that_says_what_to_do(
+    mistake: str, tmp_path: Path, allowing: Callable[..., None]
+) -> None:
+    allowing("json", "lake")
     try:
         message = refusal(tmp_path, BAD[mistake])
     finally:

@@ -22,7 +22,13 @@ from protocol.messages.planning import SamplePositions
 from protocol.numbers import Words
 from protocol.settings import ProtocolSettings, TrainingSettings
 from protocol.sharing.dealing import deal, deal_pairs
-from protocol.sharing.evaluator import Evaluator, check_shape, receive_positions, send_positions
+from protocol.sharing.evaluator import (
+    Evaluator,
+    FactorEvaluator,
+    check_shape,
+    receive_positions,
+    send_positions,
+)
 from protocol.sharing.shares import LOGIT_BITS, RESIDUAL_BITS, Series, to_reals
 from protocol.transport.channel import Channel
 from protocol.transport.in_process import InProcessTransport
@@ -96,7 +102,7 @@ class Parties:
         """Compute ``what`` on shares of everybody's sums; return what the two shares add up to."""
 
         async def side(name: str) -> Words:
-            evaluator = Evaluator(self.channels[name], SETTINGS)
+            evaluator = Evaluator.of(self.channels[name], SETTINGS)
             sums = await evaluator.gather(self.batch)
             if evaluator.leads:
                 sums = sums + self.contributions["shop"].to_words()
@@ -140,7 +146,7 @@ def test_clipped_contributions_keep_every_logit_in_its_bound(
 
 def test_residuals_and_products_come_out_of_shares(scenario: Scenario) -> None:
     parties = Parties(scenario)
-    slots = to_reals(parties.evaluate(Evaluator.residual_slots), RESIDUAL_BITS)
+    slots = to_reals(parties.evaluate(FactorEvaluator.residual_slots), RESIDUAL_BITS)
     exact = parties.sums()
     d = expit(joint_logits(exact.logits, exact.latent_sums)) - parties.labels
     np.testing.assert_allclose(slots[:, 0], d, atol=1e-3)
@@ -149,7 +155,7 @@ def test_residuals_and_products_come_out_of_shares(scenario: Scenario) -> None:
 
 def test_the_brier_score_comes_out_as_one_number(scenario: Scenario) -> None:
     parties = Parties(scenario)
-    squares = parties.evaluate(Evaluator.squared_residuals)
+    squares = parties.evaluate(FactorEvaluator.squared_residuals)
     assert squares.shape == (1,)
     exact = parties.sums()
     d = expit(joint_logits(exact.logits, exact.latent_sums)) - parties.labels
@@ -163,7 +169,7 @@ def test_logits_of_all_pairs_come_out_of_shares(scenario: Scenario) -> None:
     sides = [Contribution(draw.normal(size=n), draw.normal(size=(n, 3))) for n in (6, 9)]
 
     async def side(name: str) -> Any:
-        evaluator = Evaluator(parties.channels[name], SETTINGS)
+        evaluator = Evaluator.of(parties.channels[name], SETTINGS)
         own = [
             one.to_words() if evaluator.leads else np.zeros((n, 4), dtype=np.uint64)
             for one, n in zip(sides, (6, 9), strict=True)
@@ -207,7 +213,7 @@ def test_shares_of_another_shape_are_refused(scenario: Scenario) -> None:
 
     async def open_words(name: str, number: int) -> None:
         share = np.zeros(number, dtype=np.uint64)
-        await Evaluator(parties.channels[name], SETTINGS).open(share)
+        await Evaluator.of(parties.channels[name], SETTINGS).open(share)
 
     with pytest.raises(RemoteProtocolError, match=r"sent shares \(\d,\) where \(\d,\) were"):
         parties.play(shop=open_words("shop", 3), coordinator=open_words("coordinator", 4))
@@ -222,7 +228,7 @@ def test_what_is_dealt_twice_is_refused(scenario: Scenario) -> None:
             await channel.send("shop", ContributionSeed(b"s" * 32))
 
     async def take_both() -> None:
-        evaluator = Evaluator(parties.channels["shop"], SETTINGS)
+        evaluator = Evaluator.of(parties.channels["shop"], SETTINGS)
         batch = Batch.of(np.arange(4), {"bank": np.arange(4)})
         await evaluator.gather(batch)
         await evaluator.gather(batch)
@@ -240,7 +246,7 @@ def test_the_coordinator_refuses_them_too(scenario: Scenario) -> None:
             await parties.channels["bank"].send("coordinator", message)
 
     async def take_both() -> None:
-        evaluator = Evaluator(parties.channels["coordinator"], SETTINGS)
+        evaluator = Evaluator.of(parties.channels["coordinator"], SETTINGS)
         for _ in range(2):
             await evaluator.dealt(4, None)
 

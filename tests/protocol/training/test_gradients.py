@@ -13,7 +13,7 @@ from protocol.encryption.keys import PrivateKey
 from protocol.errors import LayoutError
 from protocol.numbers import FloatArray, IntArray
 from protocol.settings import ProtocolSettings, TrainingSettings
-from protocol.training.gradients import GradientForm, residual_slots, transposed_product
+from protocol.training.gradients import FactorForm, GradientForm, residual_slots, transposed_product
 
 N_ROWS, SAMPLES = 30, 45
 
@@ -42,6 +42,13 @@ def exact_gradient(rows: FixedPointMatrix, V: FloatArray, exact: FloatArray) -> 
     return gradient / SAMPLES
 
 
+def form_of(
+    factors: int, bits: int, bound: int, samples: int, *, scaled: bool, shared: bool
+) -> GradientForm:
+    kind = FactorForm if factors else GradientForm
+    return kind(factors, bits, bound, samples, scaled=scaled, shared=shared)
+
+
 @pytest.mark.parametrize("factors", [0, 1, 4, 9])
 @pytest.mark.parametrize(("n_scaled", "n_indicators"), [(3, 0), (0, 4), (2, 5)])
 def test_the_encrypted_gradient_is_the_plain_one(
@@ -52,7 +59,7 @@ def test_the_encrypted_gradient_is_the_plain_one(
     factors: int,
 ) -> None:
     rows, V, exact, sums = batch(n_scaled, n_indicators, factors)
-    form = GradientForm(factors, 20, 16, SAMPLES, scaled=n_scaled > 0, shared=False)
+    form = form_of(factors, 20, 16, SAMPLES, scaled=n_scaled > 0, shared=False)
     columns = np.arange(rows.n_columns)[::2]
     key = insecure_test_key.public_key
     slots = form.encrypt(encryptor, sums)
@@ -69,19 +76,19 @@ def test_the_encrypted_gradient_is_the_plain_one(
 def test_without_scaled_columns_or_factors_only_rounding_of_residuals_remains() -> None:
     for n_scaled, n_indicators, factors in ((3, 2, 0), (0, 4, 3)):
         rows, V, exact, sums = batch(n_scaled, n_indicators, factors)
-        form = GradientForm(factors, 20, 16, SAMPLES, scaled=n_scaled > 0, shared=False)
+        form = form_of(factors, 20, 16, SAMPLES, scaled=n_scaled > 0, shared=False)
         gradient = form.to_gradient(form.in_the_clear(rows, sums, V), rows.fraction_bits, V)
         np.testing.assert_allclose(gradient, exact_gradient(rows, V, exact), atol=2e-5)
 
 
 def test_slots_that_do_not_fit_take_several_ciphertexts(insecure_test_key: PrivateKey) -> None:
     key = insecure_test_key.public_key
-    assert GradientForm(4, 20, 16, SAMPLES, scaled=True, shared=False).chunks(key) == 1
-    wide = GradientForm(9, 20, 16, SAMPLES, scaled=True, shared=False)
+    assert form_of(4, 20, 16, SAMPLES, scaled=True, shared=False).chunks(key) == 1
+    wide = form_of(9, 20, 16, SAMPLES, scaled=True, shared=False)
     assert wide.chunks(key) == 2
     assert wide.slots(key).slots * wide.slots(key).width <= key.bits - 1
     with pytest.raises(LayoutError, match="do not fit a 512-bit key"):
-        GradientForm(4, 20, 16, 1 << 480, scaled=True, shared=False).slots(key)
+        form_of(4, 20, 16, 1 << 480, scaled=True, shared=False).slots(key)
 
 
 def test_declared_bounds_hold_at_the_extremes(
@@ -93,7 +100,7 @@ def test_declared_bounds_hold_at_the_extremes(
     for sign in (1, -1):
         V = np.full((3, 2), sign * 7.999)
         sums = np.tile(np.array([1 << 20, -sign * 16 << 20, sign * 16 << 20]), (N_ROWS, 1))
-        form = GradientForm(2, 20, 16, N_ROWS, scaled=True, shared=False)
+        form = form_of(2, 20, 16, N_ROWS, scaled=True, shared=False)
         packed = form.combine(rows, form.encrypt(encryptor, sums), V, np.arange(3), 10**8)
         key = insecure_test_key.public_key
         integers = form.separate(opened(insecure_test_key, packed), key, 3)
@@ -103,7 +110,7 @@ def test_declared_bounds_hold_at_the_extremes(
 
 def test_a_factor_beyond_its_bound_is_refused() -> None:
     rows, V, _, sums = batch(2, 0, 1)
-    form = GradientForm(1, 20, 16, SAMPLES, scaled=True, shared=False)
+    form = form_of(1, 20, 16, SAMPLES, scaled=True, shared=False)
     with pytest.raises(LayoutError, match="a factor has grown to 8 or more"):
         form.in_the_clear(rows, sums, V + 10)
 
@@ -124,7 +131,7 @@ def test_two_shares_make_the_encrypted_residuals(
 ) -> None:
     """One share encrypted by the key holder, the other added in the clear, summed by entity."""
     rows, V, _, sums = batch(2, 3, factors)
-    form = GradientForm(factors, 28, 4, SAMPLES, scaled=True, shared=True)
+    form = form_of(factors, 28, 4, SAMPLES, scaled=True, shared=True)
     share = np.frombuffer(np.random.default_rng(0).bytes(sums.size * 8), "<u8").reshape(sums.shape)
     theirs = form.encrypt(KeyHolderEncryptor(insecure_test_key), sums.view(np.uint64) - share)
     whole = form.complete(theirs, share)
@@ -143,7 +150,7 @@ def test_two_shares_make_the_encrypted_residuals(
 def test_a_wrapped_share_exceeds_the_bound(insecure_test_key: PrivateKey) -> None:
     """A value that comes out 2^64 too large does not slip into the next slot unseen."""
     rows, V, _, sums = batch(2, 3, 2)
-    form = GradientForm(2, 28, 4, SAMPLES, scaled=True, shared=True)
+    form = form_of(2, 28, 4, SAMPLES, scaled=True, shared=True)
     key, columns = insecure_test_key.public_key, np.arange(rows.n_columns)
     for slot, size in product(range(3), (1 << 64, -(1 << 64))):
         wrapped = sums.astype(object)
