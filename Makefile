@@ -78,7 +78,7 @@ try-deploy: .venv/installed
 cost-study: .venv/installed-dev
 	$(BIN)/python -m scenarios.benches.study
 
-.venv/installed: pyproject.toml setup.py $(wildcard protocol/encryption/native/*)
+.venv/installed: pyproject.toml setup.py $(wildcard protocol/encryption/native/* protocol/encryption/native/python/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@

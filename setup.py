@@ -11,7 +11,7 @@ setup(
             "protocol.encryption._kernel",
             sources=[
                 f"protocol/encryption/native/{name}.c"
-                for name in ("module", "modulus", "plan", "path_ifma", "path_avx2")
+                for name in ("python/module", "modulus", "plan", "path_ifma", "path_avx2")
             ],
             depends=[
                 f"protocol/encryption/native/{name}.h"
@@ -24,6 +24,9 @@ setup(
                     "products",
                     "comb",
                     "path",
+                    "python/arguments",
+                    "python/modulus_object",
+                    "python/fixed_base_object",
                 )
             ],
             # The arithmetic's inner loops must be unrolled for their sums to stay in registers.

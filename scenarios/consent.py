@@ -7,7 +7,8 @@ to import a module runs it. So nothing is imported, let alone called, unless the
 - or before, for the folder that the file lies in. That is remembered in the user's own configuration folder and not
   beside the file, where a hostile file could bring its own permission along.
 
-The functions that make the tables of ready-made scenarios and benchmarks need no permission: they are listed here, one by one.
+The functions that make the tables of ready-made scenarios and benchmarks need no permission: they are listed here,
+one by one.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ rm -f "$build"/lib/protocol/encryption/_kernel.*.so
 suffix="$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')"
 include="$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
 module="$build/lib/protocol/encryption/_kernel$suffix"
-"$cc" -O2 "${sanitize[@]}" "${warnings[@]}" -shared -fPIC -I"$include" protocol/encryption/native/*.c -o "$module"
+"$cc" -O2 "${sanitize[@]}" "${warnings[@]}" -shared -fPIC -I"$include" protocol/encryption/native/{*,python/*}.c -o "$module"
 # malloc instead of Python's own arenas, so that every buffer has its red zones; Python's leaks are not ours.
 sanitized=(
     env LD_PRELOAD="$("$cc" -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0
@@ -30,7 +30,7 @@ sanitized=(
 
 echo "== without x86 the module is empty"
 mkdir "$build/empty"
-"$cc" "${warnings[@]}" -DKERNEL_X86=0 -shared -fPIC -I"$include" protocol/encryption/native/*.c \
+"$cc" "${warnings[@]}" -DKERNEL_X86=0 -shared -fPIC -I"$include" protocol/encryption/native/{*,python/*}.c \
     -o "$build/empty/_kernel$suffix"
 PYTHONPATH="$build/empty" "$python" -P -c "import _kernel; assert _kernel.paths() == []"
 
