@@ -7,7 +7,7 @@ saved model needs neither pickle nor the scikit-learn it was made with.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
 import numpy as np
@@ -96,6 +96,16 @@ class FixedPointMatrix:
         ones = self.support()[self.scaled.shape[1] :]
         varied = self.scaled.max(axis=0) != self.scaled.min(axis=0)
         return np.concatenate([varied, (ones > 0) & (ones < self.n_rows)])
+
+    def select(self, columns: NDArray[np.int64]) -> Self:
+        """Return the given columns alone, in ascending order."""
+        n_scaled = self.scaled.shape[1]
+        ones = columns[columns >= n_scaled] - n_scaled
+        return replace(
+            self,
+            scaled=self.scaled[:, columns[columns < n_scaled]],
+            indicators=self.indicators[:, ones],
+        )
 
     def support(self) -> NDArray[np.int64]:
         """Return the number of rows with a non-zero entry in each column, ``(n_columns,)``."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
-OptimizerName = Literal["sgd", "adam"]
+OptimizerName = Literal["auto", "quasi-newton", "adam", "sgd"]
 
 # Hyperparameters of Adam as published (Kingma and Ba, ICLR 2015).
 _FIRST_DECAY, _SECOND_DECAY, _EPSILON = 0.9, 0.999, 1e-8
@@ -139,6 +139,13 @@ class LocalModel:
         self.parameters = self.parameters + update[:-1].reshape(gradient.shape)
         if self.bias is not None:
             self.bias += float(update[-1])
+
+    def move(self, columns: NDArray[np.int64], step: FloatArray) -> None:
+        """Add a step (n,) to the weights of some columns, its last entry to the bias if there is one."""
+        self.parameters = self.parameters.copy()
+        self.parameters[columns, 0] += step[: len(columns)]
+        if self.bias is not None:
+            self.bias += float(step[-1])
 
     def restricted(self, columns: NDArray[np.bool_], *, bias: bool = False) -> Self:
         """Return the part of the model that the given columns (n_columns,) make up, with its bias or without."""

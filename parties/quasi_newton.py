@@ -23,9 +23,8 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.linalg import cholesky, solve_triangular
-
-from parties.features import FixedPointMatrix
 
 FloatArray = NDArray[np.float64]
 
@@ -48,18 +47,26 @@ class Preconditioner:
 
     @classmethod
     def of(
-        cls, rows: FixedPointMatrix, l2: FloatArray, curvature: float, *, bias: bool = False
+        cls,
+        scaled: FloatArray,
+        indicators: sparse.csr_array[np.int8],
+        l2: FloatArray,
+        curvature: float,
+        *,
+        bias: bool = False,
     ) -> Self:
-        """Factor the bound of a party's own curvature; ``l2`` (n_columns,) as in the loss.
+        """Factor the bound of a party's own curvature.
 
-        Indicators beyond MOST_EXACT_COLUMNS columns are taken one by one, as if no two went together.
+        ``scaled`` (n_rows, n_scaled) stand before ``indicators`` (n_rows, n_indicators); ``l2`` (n_columns,) is as in
+        the loss, ``curvature`` bounds its second derivative in the logit. Beyond MOST_EXACT_COLUMNS columns,
+        indicators are taken one by one, as if no two went together.
         """
-        scaled, ones = rows.scaled / 2.0**12, rows.indicators.astype(np.float64)
-        n, exact = max(rows.n_rows, 1), rows.n_columns <= MOST_EXACT_COLUMNS
+        ones, n_rows = indicators.astype(np.float64), len(scaled)
+        n, exact = max(n_rows, 1), scaled.shape[1] + ones.shape[1] <= MOST_EXACT_COLUMNS
         columns = np.hstack([scaled, ones.toarray()]) if exact else scaled
         penalties = l2[: columns.shape[1]]
         if bias and exact:  # the bias goes with every column; beside a diagonal it goes alone
-            columns = np.hstack([columns, np.ones((rows.n_rows, 1))])
+            columns = np.hstack([columns, np.ones((n_rows, 1))])
             penalties = np.append(penalties, 0.0)
         matrix = curvature * columns.T @ columns / n + np.diag(penalties + _RIDGE)
         diagonal = curvature * np.asarray(ones.multiply(ones).sum(axis=0)).ravel() / n
@@ -159,6 +166,11 @@ class Recursion:
     first: float = 1.0
     matrix: list[list[float]] = field(default_factory=list)
     coefficients: list[float] = field(default_factory=list)
+
+    @classmethod
+    def among(cls, parties: int, tolerance: float) -> Self:
+        """Begin among so many parties."""
+        return cls(tolerance, min(1.0, 2 / parties))
 
     def plan(self, sums: FloatArray) -> Plan:
         """Return the step to take, from the sums over parties of what :meth:`Vectors.products` returned."""

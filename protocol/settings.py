@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from parties.model import Optimizer, OptimizerName
 
@@ -96,11 +96,13 @@ class ScoringSettings(Settings):
 class TrainingSettings(Settings):
     """The joint optimisation.
 
-    ``l2`` weighs columns, ``l2_ids`` one-hot ids, ``l2_factors`` all factors. ``logit_bound`` and
-    ``latent_bound`` are the declared sizes of what one party contributes to a logit: its own score, and the
-    length of its latent sums; larger ones are clipped. ``batch_size`` is the least rows of a batch: an epoch has as
-    many equal batches as fit, and the same ones each time. ``patience`` is the epochs without a better validation loss
-    after which training stops. ``dealer`` names the feature party that deals randomness under disclosure ``shared``,
+    ``l2`` weighs columns, ``l2_ids`` one-hot ids, ``l2_factors`` all factors. ``logit_bound`` and ``latent_bound``
+    are the declared sizes of what one party contributes to a logit: its own score, and the length of its latent sums;
+    larger ones are clipped. ``optimizer`` is "quasi-newton" by default for logistic models: steps of second order,
+    all rows in one batch, until the loss would fall by less than ``tolerance``. "adam" and "sgd" take batches of
+    ``batch_size`` rows or more, by default 256: an epoch has as many equal ones as fit, the same each time; a
+    ``batch_size`` asks for Adam, unless an optimizer is named. ``patience`` is the epochs without a better validation
+    loss after which they stop. ``dealer`` names the feature party that deals randomness under disclosure ``shared``,
     by default the first one.
     """
 
@@ -109,8 +111,8 @@ class TrainingSettings(Settings):
     disclosure: Disclosure = "shared"
     dealer: str | None = None
     epochs: Annotated[int, Field(ge=1)] = 30
-    batch_size: Annotated[int, Field(ge=1)] = 256
-    optimizer: OptimizerName = "adam"
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    optimizer: OptimizerName = "auto"
     learning_rate: Positive = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     l2: NotNegative = 1e-3
@@ -119,6 +121,7 @@ class TrainingSettings(Settings):
     logit_bound: Bound = 16.0
     latent_bound: Bound = 4.0
     patience: Annotated[int, Field(ge=1)] = 5
+    tolerance: Positive = 1e-5
     guard: Guard = "strict"
     guard_ratio: Annotated[int, Field(ge=1)] = 8
     min_support: Annotated[int, Field(ge=1)] = 3
@@ -128,9 +131,29 @@ class TrainingSettings(Settings):
         """The factors of the model: none if it is logistic."""
         return self.factors if self.model == "factorization-machine" else 0
 
+    @property
+    def second_order(self) -> bool:
+        """Whether steps are of second order, in full batches."""
+        chosen = self.model == "logistic" and self.batch_size is None
+        return self.optimizer == "quasi-newton" or (self.optimizer == "auto" and chosen)
+
+    def rows_of_batch(self, rows: int) -> int:
+        """Return the least rows of a batch, of so many in all."""
+        return rows if self.second_order else min(rows, self.batch_size or 256)
+
+    @model_validator(mode="after")
+    def _check_optimizer(self) -> Self:
+        if self.optimizer == "quasi-newton" and (self.model != "logistic" or self.batch_size):
+            raise ValueError(
+                "optimizer = 'quasi-newton' moves a logistic model, with all rows in one batch; leave batch_size out, "
+                "or use 'adam'"
+            )
+        return self
+
     def new_optimizer(self) -> Optimizer:
         """Return a fresh optimizer as these settings name it."""
-        return Optimizer(self.optimizer, self.learning_rate, self.momentum)
+        name: Literal["adam", "sgd"] = "sgd" if self.optimizer == "sgd" else "adam"
+        return Optimizer(name, self.learning_rate, self.momentum)
 
 
 class ProtocolSettings(Settings):

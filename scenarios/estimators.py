@@ -90,8 +90,10 @@ class VerticalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     - ``epochs`` at most, fewer if ``patience`` of them run by without a better loss on the ``validation_fraction`` of
       rows; ``test_fraction`` of them is held out for ``result_``. ``split`` says how both are chosen
-    - ``batch_size`` rows at least; ``learning_rate``, ``optimizer`` and ``momentum``; ``l2`` weighs columns, ``l2_ids``
-      one-hot ids; ``logit_bound`` is the largest score of one party, beyond which it is clipped
+    - ``optimizer`` is by default one of second order for logistic models, which ends where the loss would fall by less
+      than ``tolerance``; "adam" and "sgd" have ``learning_rate``, ``momentum`` and batches of ``batch_size`` rows or
+      more. ``l2`` weighs columns, ``l2_ids`` one-hot ids; ``logit_bound`` is the largest score of one party, beyond
+      which it is clipped
     - ``disclosure`` is what the label party sees of the logits: nothing (``shared``), every party's part of them
       (``open``), and ``none`` encrypts nothing at all. ``guard = "warn"`` turns what the guards refuse into warnings;
       ``guard_ratio`` and ``min_support`` are theirs
@@ -105,14 +107,15 @@ class VerticalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     epochs: int = 30
-    batch_size: int = 256
+    batch_size: int | None = None
     learning_rate: float = 0.05
-    optimizer: OptimizerName = "adam"
+    optimizer: OptimizerName = "auto"
     momentum: float = 0.9
     l2: float = 1e-3
     l2_ids: float = 1e-3
     logit_bound: float = 16.0
     patience: int = 5
+    tolerance: float = 1e-5
     disclosure: Disclosure = "shared"
     guard: Guard = "strict"
     guard_ratio: int = 8

@@ -109,7 +109,6 @@ def draft(files: Sequence[Path], output: Path, ask: Ask | None, label: str | Non
     for table, link in zip(others, links, strict=True):
         parts.append(_write_feature_party(table, link, entities[link.label_column]))
     training = TrainingSettings()
-    batch_size = max(training.batch_size, *(training.guard_ratio * width for _, width in parts))
     head = f"""\
 # Written by 'colonnade init' from {counted(len(tables), "table")}. These are guesses: check them, then run
 #   colonnade check {output.name}
@@ -117,8 +116,7 @@ def draft(files: Sequence[Path], output: Path, ask: Ask | None, label: str | Non
 title = {_toml(" and ".join(table.name for table in tables))}
 
 [training]
-batch_size = {batch_size}  # at least {training.guard_ratio} rows for each column of any party's matrix
-epochs = {training.epochs}
+epochs = {training.epochs}  # at most; training ends at the optimum
 # model = "factorization-machine"  # where columns matter in combination, as in recommending
 """
     return "\n".join([head, *(text for text, _ in parts)])

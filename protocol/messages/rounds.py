@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from parties.quasi_newton import Plan
 from protocol.messages.message import DATA_ROLES, Message, Role, require
-from protocol.numbers import Ciphertexts, IntArray, Residues, Words
+from protocol.numbers import Ciphertexts, FloatArray, IntArray, Residues, Words
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,82 @@ class RoundEnd(Message):
     discloses = "whether a share of anyone's residuals has wrapped"
 
     repeat: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ProductSeed(Message):
+    """The key from which the label party expands its share of the sender's part of inner products; 32 bytes."""
+
+    senders = frozenset({Role.FEATURE})
+    receivers = frozenset({Role.LABEL})
+    discloses = "a random key: one share of the sender's inner products, uniform by itself"
+
+    seed: bytes
+
+    def __post_init__(self) -> None:
+        require(len(self.seed) == 32, "a seed of 32 bytes")
+
+
+@dataclass(frozen=True, eq=False)
+class ProductShare(Message):
+    """The other share: of the products of the sender's gradient with earlier steps and gradients (at most 18,)."""
+
+    senders = frozenset({Role.FEATURE})
+    receivers = frozenset({Role.COORDINATOR})
+    discloses = "uniform integers modulo 2^64: one share of the sender's inner products"
+
+    values: Words
+
+    def __post_init__(self) -> None:
+        require(self.values.ndim == 1, "a list of shares")
+
+
+@dataclass(frozen=True, eq=False)
+class ProductSum(Message):
+    """The coordinator's share of the sums over feature parties of their inner products."""
+
+    senders = frozenset({Role.COORDINATOR})
+    receivers = frozenset({Role.LABEL})
+    discloses = (
+        "sums over parties of inner products of whitened gradients and steps, up to 18 numbers a round; with one "
+        "feature party that party's own: how long its gradient is, measured by the spread of its columns, and how it "
+        "lies to earlier ones"
+    )
+
+    values: Words
+
+    def __post_init__(self) -> None:
+        require(self.values.ndim == 1, "a list of shares")
+
+
+@dataclass(frozen=True, eq=False)
+class Step(Message):
+    """Everyone's next step, as coefficients of kept steps, changes of the gradient and the gradient (at most 17,)."""
+
+    senders = frozenset({Role.LABEL})
+    receivers = frozenset({Role.FEATURE})
+    discloses = "how the next step combines earlier ones: up to 17 numbers that depend on all parties' gradients"
+
+    coefficients: FloatArray
+    keep: bool
+    restart: bool
+    done: bool
+
+    def __post_init__(self) -> None:
+        require(
+            self.coefficients.ndim == 1 and bool(np.all(np.isfinite(self.coefficients))),
+            "a list of finite coefficients",
+        )
+
+    @classmethod
+    def of(cls, plan: Plan) -> Step:
+        """Tell a plan."""
+        coefficients = np.array(plan.coefficients, dtype=np.float64)
+        return cls(coefficients, plan.keep, plan.restart, plan.done)
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        return Plan(tuple(self.coefficients.tolist()), self.keep, self.restart, self.done)
 
 
 @dataclass(frozen=True, eq=False)

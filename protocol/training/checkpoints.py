@@ -3,7 +3,7 @@
 Each party keeps its own half and nothing of anyone else; the coordinator keeps nothing. A resumed training is a new run
 with new keys and new randomness; only what follows is taken up again:
 
-    "colonnade checkpoint 1" and a line feed, SHA-256 of what follows, msgpack of one TrainingState
+    "colonnade checkpoint 2" and a line feed, SHA-256 of what follows, msgpack of one TrainingState
 
 Parties go in lockstep, so two of them are at most one epoch apart: with the last two epochs kept, all have one in
 common. Before a training
@@ -28,6 +28,7 @@ import numpy as np
 
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel
+from parties.quasi_newton import Recursion, Vectors
 from protocol.errors import CheckpointError
 from protocol.messages.planning import KeptEpochs, TrainingStart
 from protocol.numbers import FloatArray
@@ -35,7 +36,7 @@ from protocol.settings import ProtocolSettings
 from protocol.training.guards import Guard
 from protocol.transport.channel import Channel
 
-_MAGIC = b"colonnade checkpoint 1\n"
+_MAGIC = b"colonnade checkpoint 2\n"
 _KEPT = 2
 
 
@@ -58,7 +59,8 @@ class TrainingState:
     """What a data party carries from epoch to epoch: its half now, and as it was after the best epoch.
 
     ``training`` names the training across its runs, 16 random bytes; ``done`` counts epochs. ``history`` is the label
-    party's alone. ``repeated`` rounds had a wrapped share; ``opened`` and ``withheld`` count gradient entries.
+    party's alone, ``recursion`` too; ``vectors`` and ``converged`` are of second-order steps. ``repeated`` rounds had
+    a wrapped share; ``opened`` and ``withheld`` count gradient entries.
     """
 
     model: LocalModel
@@ -70,6 +72,9 @@ class TrainingState:
     repeated: int = 0
     opened: int = 0
     withheld: int = 0
+    converged: bool = False
+    vectors: Vectors | None = None
+    recursion: Recursion | None = None
 
     @classmethod
     def begin(cls, model: LocalModel) -> TrainingState:
@@ -80,7 +85,10 @@ class TrainingState:
         self, training_losses: Sequence[float | None], validation_loss: float, seconds: float
     ) -> bool:
         """Label party: enter an epoch, with each round's loss, None where unseen; return whether it is the best."""
-        best = all(validation_loss < other.validation_loss for other in self.history)
+        # Steps of second order end at the optimum of the training rows: there is no better one to go back to.
+        best = self.vectors is not None or all(
+            validation_loss < other.validation_loss for other in self.history
+        )
         seen = [loss for loss in training_losses if loss is not None]
         mean = float(np.mean(seen)) if seen else None
         self.history.append(Epoch(mean, validation_loss, best, seconds))
@@ -110,6 +118,9 @@ class TrainingState:
             "counts": [self.repeated, self.opened, self.withheld],
             "model": _pack(self.model),
             "best": _pack(self.best),
+            "converged": self.converged,
+            "vectors": None if self.vectors is None else self.vectors.to_fields(),
+            "recursion": None if self.recursion is None else asdict(self.recursion),
         }
         packed: bytes = msgpack.packb(fields)
         return packed
@@ -127,6 +138,9 @@ class TrainingState:
             repeated,
             opened,
             withheld,
+            fields["converged"],
+            None if fields["vectors"] is None else Vectors.from_fields(fields["vectors"]),
+            None if fields["recursion"] is None else Recursion(**fields["recursion"]),
         )
 
 

@@ -47,7 +47,7 @@ class Guard:
         columns alone.
         """
         numeric = sum(kind is ColumnKind.NUMERIC for kind in dataset.kinds.values())
-        self.check(self.party, min(self.settings.batch_size, dataset.n_rows), numeric)
+        self.check(self.party, self.settings.rows_of_batch(dataset.n_rows), numeric)
 
     def admit(self, rows: FixedPointMatrix, *, with_total: bool = False) -> None:
         """Check one batch, a row an entity, and note the columns that may be opened; raises GuardError.
@@ -72,10 +72,15 @@ class Guard:
         each, fewer = (
             (f" of {entries} gradient entries", " or factors") if entries > 1 else ("", "")
         )
+        batches = (
+            f"tables that share {needed} training rows or more"
+            if self.settings.second_order
+            else f"batch_size = {needed} or more"
+        )
         sentence = (
             f"{party} has {n_columns} columns{each} but batches of {n_rows} distinct rows: from so few its "
-            f"gradients can be solved for the labels. Use batch_size = {needed} or more (guard_ratio = {ratio} rows "
-            f'an entry, and {_FEWEST_ROWS} at least), fewer columns{fewer}, or guard = "warn"'
+            f"gradients can be solved for the labels. Use {batches} (guard_ratio = {ratio} rows an entry, and "
+            f'{_FEWEST_ROWS} at least), fewer columns{fewer}, or guard = "warn"'
         )
         if self.settings.guard == "strict":
             raise GuardError(sentence)

@@ -17,11 +17,12 @@
     step 6  coordinator -> data parties     OpenedGradients     decrypted, still masked
     step 7  feature parties -> label        RoundCheck          has a share wrapped?
             label -> everyone               RoundEnd            then the round is repeated
+    step 8  everyone                        moves its half, alone or by sums over parties (steps.py)
     each epoch:
-    step 8  as step 3 for the validation rows, and coordinator -> label  BrierShare
-    step 9  label -> everyone               EpochEnd            keep this model? go on?
+    step 9  as step 3 for the validation rows, and coordinator -> label  BrierShare
+    step 10 label -> everyone               EpochEnd            keep this model? go on?
 
-Under ``disclosure = "open"`` the feature parties send the label party PartialLogits in steps 3 and 8. It then knows d,
+Under ``disclosure = "open"`` the feature parties send the label party PartialLogits in steps 3 and 9. It then knows d,
 encrypts it itself in step 4, and has its own gradient in the clear; step 7 falls away. Under ``"none"`` step 4
 sends PlainResiduals, and steps 1, 5 and 6 fall away too; the integers are those of ``open``, so the models are, bit
 for bit.
@@ -33,6 +34,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,7 @@ from protocol.training.guards import Guard
 from protocol.training.limits import Allowances, Repeats, allow, check_plan, declare, end_round
 from protocol.training.opening import Gradient, GradientOpener, announce, open_gradient
 from protocol.training.samples import Samples, batch_plan
+from protocol.training.steps import Stepper, coordinate_step
 from protocol.training.trained import TrainedHalf, TrainedLabelParty, initial_model
 from protocol.transport.channel import Channel
 
@@ -119,10 +122,11 @@ async def train_label_party(
                 losses.append(await rounds.play(number))  # steps 3 to 7
             progress(epoch * len(batches) + number + 1, training.epochs * len(batches))
 
-        loss = await rounds.validate()  # step 8
+        loss = await rounds.validate()  # step 9
         best = state.add_epoch(losses, loss, time.perf_counter() - started)
-        proceed = state.since_best < training.patience and epoch + 1 < training.epochs
-        for party in [channel.roster.coordinator, *channel.roster.features]:  # step 9
+        waited = state.since_best >= training.patience or state.converged
+        proceed = not waited and epoch + 1 < training.epochs
+        for party in [channel.roster.coordinator, *channel.roster.features]:  # step 10
             await channel.send(party, EpochEnd(best, proceed))
         state.end_epoch(guard, best=best, proceed=proceed)
         checkpoints.save(state)
@@ -145,6 +149,13 @@ class _LabelRounds(ABC):
     guard: Guard
     opener: GradientOpener
 
+    @cached_property
+    def stepper(self) -> Stepper:
+        """What moves the own half: under ``open`` all its columns, as nothing is opened to it."""
+        every = [np.arange(self.matrix.n_columns)] * len(self.batches)
+        columns = self.guard.columns or every
+        return Stepper.of(self.channel, self.settings, self.state, self.batches, columns)
+
     @abstractmethod
     async def agree(self) -> None:
         """Play the rest of step 2."""
@@ -155,7 +166,7 @@ class _LabelRounds(ABC):
 
     @abstractmethod
     async def validate(self) -> float:
-        """Play step 8 and return the loss on the validation rows."""
+        """Play step 9 and return the loss on the validation rows."""
 
     async def _allow(self) -> Mapping[str, bool]:
         batches, key = self.samples.split.batches, self.opener.public_key
@@ -207,7 +218,7 @@ class _SharedRounds(_LabelRounds):
             gradient = await self.opener.open(form, rows, slots, model, columns)  # steps 5, 6
             repeat = await self._repeat(exceeded=gradient.exceeded)  # step 7
         total = to_reals(share[:, 0].sum(keepdims=True) + theirs.total, RESIDUAL_BITS)
-        model.step(gradient.mean(), total.item() / len(batch))
+        await self.stepper.take(gradient.mean(), total.item() / len(batch))
         self.guard.count(number, rows.n_columns)
 
     async def _pass_on(self, batch: Batch, form: GradientForm, slots: Slots) -> None:
@@ -270,7 +281,7 @@ class _OpenRounds(_LabelRounds):
         integers = form.in_the_clear(rows, residuals, model.factors)
         total = float(residuals[:, 0].sum()) / 2.0**self.settings.encryption.residual_bits
         gradient = form.to_gradient(integers, rows.fraction_bits, model.factors)
-        model.step(gradient, total / len(batch))
+        await self.stepper.take(gradient, total / len(batch))
         return log_loss(logits, labels)
 
     async def validate(self) -> float:
@@ -315,6 +326,7 @@ async def train_feature_party(
     await declare(channel, label, guard, scaled=scaled)
     series = await receive_series(channel) if deals(channel, settings) else None
 
+    stepper = Stepper.of(channel, settings, state, batches, guard.columns)
     model, bounds = state.model, Bounds.of(settings, channel.roster.n_data_parties)
     *n_samples, n_validation = plan.samples.tolist()
     repeats = Repeats.of(settings, n_samples, bounds.parties, state.repeated)
@@ -331,13 +343,13 @@ async def train_feature_party(
                     gradient = await opener.receive(form, rows, model, columns)  # steps 4, 5, 6
                     repeat = shared and await _check_round(channel, gradient, repeats)  # step 7
                     state.repeated += repeat
-                model.step(gradient.mean())
+                await stepper.take(gradient.mean())  # step 8
                 guard.count(number, matrix.n_columns)
 
-        await offer(channel, settings, bounds.contribution(model, validation))  # step 8
+        await offer(channel, settings, bounds.contribution(model, validation))  # step 9
         if series is not None:
             await deal(channel, n_validation, training.n_factors, series)
-        end = await channel.receive(label, EpochEnd)  # step 9
+        end = await channel.receive(label, EpochEnd)  # step 10
         state.end_epoch(guard, best=end.best, proceed=end.proceed)
         checkpoints.save(state)
         if not end.proceed:
@@ -375,7 +387,8 @@ async def coordinate_training(
                 if private_key is not None:
                     for party in roster.features:
                         await open_gradient(channel, private_key, party, number, allowances)  # 5, 6
-        if not (await channel.receive(roster.label, EpochEnd)).proceed:  # step 9
+                await coordinate_step(channel, settings)  # step 8
+        if not (await channel.receive(roster.label, EpochEnd)).proceed:  # step 10
             break
 
 
@@ -404,8 +417,9 @@ async def _coordinate_shares(
                     for party in [*features, label]:
                         await open_gradient(channel, private_key, party, number, allowances)  # 5, 6
                     repeat = await end_round(channel, repeats)  # step 7
-        sums = await evaluator.gather(validation)  # step 8
+                await coordinate_step(channel, settings)  # step 8
+        sums = await evaluator.gather(validation)  # step 9
         share = await evaluator.squared_residuals(series, sums, None)
         await channel.send(label, BrierShare(share))
-        if not (await channel.receive(label, EpochEnd)).proceed:  # step 9
+        if not (await channel.receive(label, EpochEnd)).proceed:  # step 10
             break

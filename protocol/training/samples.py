@@ -90,7 +90,7 @@ def draw_samples(
         dataset, positions, (training, validation) = _add_negatives(
             dataset, positions, [training, validation], roster, settings, order
         )
-    n_batches = max(1, len(training) // settings.training.batch_size)
+    n_batches = max(1, len(training) // max(1, settings.training.rows_of_batch(len(training))))
     ranks = {
         party: order.ranks(of_row, f"entities of {party}") for party, of_row in positions.items()
     }

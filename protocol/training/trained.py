@@ -51,6 +51,11 @@ class TrainedLabelParty(TrainedHalf):
         return self.state.repeated
 
     @property
+    def converged(self) -> bool:
+        """Whether training ended as the loss would have fallen by less than asked for."""
+        return self.state.converged
+
+    @property
     def split(self) -> Split:
         """The training batches and the rows held out."""
         return self.samples.split

@@ -128,7 +128,9 @@ def predicted_rows() -> list[list[str]]:
     for disclosure in ("shared", "open"):
         levels = {"rows": ROWS[-1], "disclosure": disclosure}
         scenario = experiments.resolve("cost-study", levels, ("epochs=1", "batch_size=1000"))
-        shapes = Shapes.of(scenario).with_rows(PREDICTED_ROWS, scenario.training.batch_size)
+        shapes = Shapes.of(scenario).with_rows(
+            PREDICTED_ROWS, scenario.training.rows_of_batch(PREDICTED_ROWS)
+        )
         expected = predict(scenario, shapes)
         memory = f"{expected.peak_memory_together / 1e6:,.0f} (predicted)"
         rows.append(

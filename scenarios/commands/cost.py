@@ -101,7 +101,7 @@ def plan(
     if rows is not None:
         if not (math.isfinite(rows) and rows >= 10):
             raise SettingsError(f"--rows {rows:g}: expected a number of rows, 10 or more")
-        shapes = shapes.with_rows(int(rows), chosen.training.batch_size)
+        shapes = shapes.with_rows(int(rows), chosen.training.rows_of_batch(int(rows)))
     predicted = predict(chosen, shapes)
     console = Console()
     rounds = f"{shapes.rounds:,} round{'s' if shapes.rounds > 1 else ''}"

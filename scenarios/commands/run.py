@@ -125,8 +125,9 @@ def _print_result(
         f"{len(split.validation):,} for validation, {len(split.test):,} for the test below"
     )
     epochs = f"{len(history)} epoch{'s' if len(history) > 1 else ''}"
+    ending = "converged" if run.label_party.trained.converged else f"the best was number {best}"
     console.print(
-        f"{epochs} of {run.seconds_per_epoch:.2f} s (the best was number {best}), "
+        f"{epochs} of {run.seconds_per_epoch:.2f} s ({ending}), "
         f"{run.encryption}, disclosure '{settings.training.disclosure}'"
     )
     console.print(_score_table(comparison))

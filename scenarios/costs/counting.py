@@ -12,6 +12,7 @@ from functools import cached_property
 
 from joblib import parallel_config
 
+from parties.quasi_newton import MEMORY
 from protocol.contributions import Bounds
 from protocol.encryption.ring import block_rows
 from protocol.sharing.shares import Series
@@ -224,12 +225,27 @@ class Conversation:
         for batch in self.shapes.batches:
             for one in (*self._forward(batch), *self._answer(batch)):
                 yield replace(one, times=batch.times * self.epochs)
+        yield from self._steps()
         of_epoch = list(self._forward(self.shapes.validation, brier=True))
         if self.shared:
             of_epoch.append(self._transfer(COORDINATOR, label, "BrierShare", _WORD))
         of_epoch += [self._transfer(label, p, "EpochEnd", 2) for p in (COORDINATOR, *self.features)]
         for one in of_epoch:
             yield replace(one, times=self.epochs)
+
+    def _steps(self) -> Iterator[Transfer]:
+        """Step 8: the sums that steps of second order take, if every pair is kept."""
+        if not self.scenario.training.second_order:
+            return
+        for number in range(self.epochs):
+            pairs = min(max(0, number - 1), MEMORY)
+            products = 2 * pairs + 2 if number else 1
+            for party in self.features:
+                yield self._transfer(party, self.label, "ProductSeed", 32)
+                yield self._transfer(party, COORDINATOR, "ProductShare", _WORD * products)
+                kept = min(number, MEMORY)
+                yield self._transfer(self.label, party, "Step", _WORD * (2 * kept + 1) + 3)
+            yield self._transfer(COORDINATOR, self.label, "ProductSum", _WORD * products)
 
     @property
     def _dealer(self) -> str:

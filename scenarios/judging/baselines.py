@@ -19,12 +19,14 @@ from sklearn.linear_model import LogisticRegression
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import ExactMatrix, FeatureEncoder
 from parties.model import LocalModel, brier_score, generator, joint_logits, log_loss, sigmoid
+from parties.quasi_newton import Preconditioner, Recursion, Vectors
 from protocol.contributions import Contribution
 from protocol.errors import DataError
 from protocol.numbers import FloatArray, IntArray
 from protocol.scoring import SumScores
 from protocol.settings import ProtocolSettings
 from protocol.training.guards import openable
+from protocol.training.steps import CURVATURE
 from protocol.training.trained import initial_model
 from scenarios.judging.evaluation import Curves, Ranking, Score, constant_logit, popularity, rank
 from scenarios.running.runner import Run
@@ -199,11 +201,13 @@ def train_plaintext(
     loss_of = brier_score if training.disclosure == "shared" else log_loss
     rows_of = [[half.rows(batch) for half in halves] for batch in batches]
     best, best_loss, waited = [half.model.copy() for half in halves], np.inf, 0
+    second_order = _SecondOrder(halves, batches[0], settings) if training.second_order else None
     for _ in range(training.epochs):
         for number, (batch, rows) in enumerate(zip(batches, rows_of, strict=True)):
             logits, latent_sums = _forward(halves, rows)
             residuals = sigmoid(logits) - labels[batch]
             slots = np.column_stack([residuals, residuals[:, None] * latent_sums])
+            gradients = []
             for half, own in zip(halves, rows, strict=True):
                 gradient = own.transposed_dot(slots) / len(batch)
                 if training.n_factors:
@@ -211,7 +215,17 @@ def train_plaintext(
                     gradient[:, 1:] -= half.model.factors * squares[:, None] / len(batch)
                 if half.closed:
                     gradient[half.closed[number]] = 0.0
+                gradients.append(gradient)
+            if second_order is not None:
+                second_order.move(gradients, float(np.mean(residuals)))
+                continue
+            for half, gradient in zip(halves, gradients, strict=True):
                 half.model.step(gradient, float(np.mean(residuals)))
+        if second_order is not None:
+            best = [half.model for half in halves]
+            if second_order.converged:
+                break
+            continue
         loss = loss_of(_logits(halves, validation), labels[validation])
         waited += 1
         if loss < best_loss:
@@ -220,6 +234,62 @@ def train_plaintext(
             break
     for half, model in zip(halves, best, strict=True):
         half.model = model
+
+
+class _SecondOrder:
+    """The quasi-newton steps of protocol/training/steps.py, over halves in the clear."""
+
+    def __init__(
+        self, halves: Sequence[PlainHalf], batch: IntArray, settings: ProtocolSettings
+    ) -> None:
+        self._halves = halves
+        self._open = [
+            np.flatnonzero(~half.closed[0]) if half.closed else np.arange(half.matrix.n_columns)
+            for half in halves
+        ]
+        self._preconditioners = []
+        for half, columns in zip(halves, self._open, strict=True):
+            entities = half.row_of[batch]
+            rows = half.matrix.take(
+                entities if half.entity is None else np.unique(entities[entities >= 0])
+            )
+            n_scaled = rows.scaled.shape[1]
+            self._preconditioners.append(
+                Preconditioner.of(
+                    rows.scaled[:, columns[columns < n_scaled]],
+                    rows.indicators[:, columns[columns >= n_scaled] - n_scaled],
+                    half.model.l2[columns, 0],
+                    CURVATURE,
+                    bias=half.model.bias is not None,
+                )
+            )
+            kept = np.zeros((half.matrix.n_columns, 1))
+            kept[columns] = 1.0
+            half.model.parameters = half.model.parameters * kept
+        self._vectors = [Vectors() for _ in halves]
+        self._recursion = Recursion.among(len(halves), settings.training.tolerance)
+        self.converged = False
+
+    def move(self, gradients: Sequence[FloatArray], bias_gradient: float) -> None:
+        """Move every half, or none where the loss would hardly fall."""
+        whitened = []
+        for half, columns, gradient, preconditioner in zip(
+            self._halves, self._open, gradients, self._preconditioners, strict=True
+        ):
+            model = half.model
+            penalised = (gradient + model.l2 * model.parameters)[columns, 0]
+            own = [] if model.bias is None else [bias_gradient]
+            whitened.append(preconditioner.whiten(np.append(penalised, own)))
+        pairs = list(zip(self._vectors, whitened, strict=True))
+        plan = self._recursion.plan(np.sum([v.products(one) for v, one in pairs], axis=0))
+        self.converged = plan.done
+        if plan.done:
+            return
+        for half, columns, preconditioner, (vectors, one) in zip(
+            self._halves, self._open, self._preconditioners, pairs, strict=True
+        ):
+            step = preconditioner.restore(vectors.follow(one, plan))
+            half.model.move(columns, step)
 
 
 def _forward(

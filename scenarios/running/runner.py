@@ -106,6 +106,12 @@ class Run:
                     f"{name} clipped {clipped / contributed:.1%} of what it contributed; use a larger logit_bound or "
                     "latent_bound, or more l2"
                 )
+        trained = self.label_party.trained
+        if self.scenario.training.second_order and not trained.converged:
+            said.append(
+                f"training ended after {len(trained.history)} epochs before it converged: the loss could still fall; "
+                "use more epochs, or a larger l2"
+            )
         if self.scenario.training.disclosure == "none":
             said.append(
                 'disclosure = "none": nothing was encrypted and feature parties saw every residual, '

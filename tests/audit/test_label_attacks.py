@@ -111,8 +111,8 @@ def test_known_logits_give_labels_away_in_batches_that_the_guard_refuses() -> No
 
 def test_factors_give_more_equations_a_column_so_the_guard_counts_entries() -> None:
     default_batch = Setting(
-        rows=DEFAULTS.batch_size,
-        columns=DEFAULTS.batch_size // DEFAULTS.guard_ratio,
+        rows=256,
+        columns=256 // DEFAULTS.guard_ratio,
         factors=DEFAULTS.factors,
         epochs=5,
     )

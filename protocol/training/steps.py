@@ -1,0 +1,164 @@
+"""From gradients to steps: each party by itself (Adam, SGD), or all by sums over parties (quasi-newton).
+
+    each round, after its gradients are opened (parties/quasi_newton.py has the mathematics):
+
+    feature parties -> label        ProductSeed     its share of a party's part of the new inner products
+    feature parties -> coordinator  ProductShare    the other share
+    coordinator -> label            ProductSum      the sum of what it holds
+    label -> feature parties        Step            the coefficients of everyone's next step
+
+The label party learns the sums, and with a single feature party so that party's part of them. Feature parties learn the
+coefficients alone, the coordinator nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from parties.features import FRACTION_BITS, FixedPointMatrix
+from parties.quasi_newton import MEMORY, Plan, Preconditioner, Recursion, Vectors
+from protocol.errors import RemoteProtocolError
+from protocol.messages.rounds import ProductSeed, ProductShare, ProductSum, Step
+from protocol.numbers import FloatArray, IntArray
+from protocol.settings import ProtocolSettings
+from protocol.sharing.shares import Stream, draw_seed, to_reals, to_words
+from protocol.training.checkpoints import TrainingState
+from protocol.transport.channel import Channel
+
+_PRODUCT_BITS = 40
+_LARGEST_PRODUCT = 2.0**22
+CURVATURE = 0.25  # of the logistic loss in the logit, at most (Böhning, 1992)
+
+
+class Stepper(ABC):
+    """Moves one party's half after each round."""
+
+    def __init__(self, channel: Channel, state: TrainingState) -> None:
+        self.channel = channel
+        self.state = state
+
+    @staticmethod
+    def of(
+        channel: Channel,
+        settings: ProtocolSettings,
+        state: TrainingState,
+        batches: list[FixedPointMatrix],
+        columns: list[IntArray],
+    ) -> Stepper:
+        """Return what moves a half whose gradient is opened in these columns of each batch."""
+        if settings.training.second_order:
+            return QuasiNewton(channel, settings, state, batches[0], columns[0])
+        return FirstOrder(channel, state)
+
+    @property
+    def converged(self) -> bool:
+        """Whether nobody has moved in this round, as the loss would fall by less than asked for."""
+        return False
+
+    @abstractmethod
+    async def take(self, gradient: FloatArray, bias_gradient: float = 0.0) -> None:
+        """Move against the batch-mean gradient (n_columns, 1 + k), and that of the bias if there is one."""
+
+
+class FirstOrder(Stepper):
+    """Adam or SGD: the optimizer that the half brings."""
+
+    async def take(self, gradient: FloatArray, bias_gradient: float = 0.0) -> None:
+        """Move; nobody else is asked."""
+        self.state.model.step(gradient, bias_gradient)
+
+
+class QuasiNewton(Stepper):
+    """L-BFGS in whitened coordinates over all parties' columns."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        settings: ProtocolSettings,
+        state: TrainingState,
+        rows: FixedPointMatrix,
+        columns: IntArray,
+    ) -> None:
+        super().__init__(channel, state)
+        self.columns = columns
+        model = state.model
+        self.has_bias = model.bias is not None
+        own = rows.select(columns)
+        self.preconditioner = Preconditioner.of(
+            own.scaled / 2.0**FRACTION_BITS,
+            own.indicators,
+            model.l2[columns, 0],
+            CURVATURE,
+            bias=self.has_bias,
+        )
+        if state.vectors is None:
+            state.vectors = Vectors()
+            state.recursion = Recursion.among(
+                channel.roster.n_data_parties, settings.training.tolerance
+            )
+            closed = np.ones(len(model.parameters), dtype=bool)
+            closed[columns] = False
+            # What is never learned must not stay as it was drawn.
+            model.parameters = np.where(closed[:, None], 0.0, model.parameters)
+
+    @property
+    def converged(self) -> bool:
+        """Whether nobody has moved in this round, as the loss would fall by less than asked for."""
+        return self.state.converged
+
+    async def take(self, gradient: FloatArray, bias_gradient: float = 0.0) -> None:
+        """Put the own products to the others', and take the step that follows from their sums."""
+        model, vectors = self.state.model, self.state.vectors
+        assert vectors is not None, "made with the stepper"
+        penalised = gradient[self.columns, 0] + (model.l2 * model.parameters)[self.columns, 0]
+        if self.has_bias:
+            penalised = np.append(penalised, bias_gradient)
+        whitened = self.preconditioner.whiten(penalised)
+        plan = await self._agree(vectors.products(whitened))
+        self.state.converged = plan.done
+        if plan.done:
+            return
+        step = self.preconditioner.restore(vectors.follow(whitened, plan))
+        model.move(self.columns, step)
+
+    async def _agree(self, products: FloatArray) -> Plan:
+        leads = self.channel.name == self.channel.roster.label
+        own = to_words(np.clip(products, -_LARGEST_PRODUCT, _LARGEST_PRODUCT), _PRODUCT_BITS)
+        if not leads:
+            seed, label = draw_seed(), self.channel.roster.label
+            half = Stream(seed, self.channel.roster.run).words(len(own))
+            await self.channel.send(label, ProductSeed(seed))
+            await self.channel.send(self.channel.roster.coordinator, ProductShare(own - half))
+            return (await self.channel.receive(label, Step)).plan()
+        for party in self.channel.roster.features:
+            seed = (await self.channel.receive(party, ProductSeed)).seed
+            stream = Stream(self.channel.accept_seed(seed, sender=party), self.channel.roster.run)
+            own = own + stream.words(len(own))
+        coordinator = self.channel.roster.coordinator
+        theirs = (await self.channel.receive(coordinator, ProductSum)).values
+        if theirs.shape != own.shape:
+            raise RemoteProtocolError(
+                f"{coordinator} sent {len(theirs)} sums of products where {len(own)} were expected"
+            )
+        assert self.state.recursion is not None, "made with the stepper"
+        plan = self.state.recursion.plan(to_reals(own + theirs, _PRODUCT_BITS))
+        for party in self.channel.roster.features:
+            await self.channel.send(party, Step.of(plan))
+        return plan
+
+
+async def coordinate_step(channel: Channel, settings: ProtocolSettings) -> None:
+    """Coordinator: add up the shares of inner products that it holds."""
+    if not settings.training.second_order:
+        return
+    features = channel.roster.features
+    held = [(await channel.receive(party, ProductShare)).values for party in features]
+    if any(one.shape != held[0].shape for one in held) or len(held[0]) > 2 * MEMORY + 2:
+        raise RemoteProtocolError(
+            f"{', '.join(features)} sent {', '.join(str(len(one)) for one in held)} products where the same number "
+            f"of {2 * MEMORY + 2} at most was expected"
+        )
+    total = np.sum(held, axis=0, dtype=np.uint64).astype(np.uint64)
+    await channel.send(channel.roster.label, ProductSum(np.atleast_1d(total)))
