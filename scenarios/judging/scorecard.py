@@ -167,17 +167,17 @@ def population_stability(training: FloatArray, scored: FloatArray) -> float:
     """Return the population stability index of scores (n_scored,) against those in training (n_training,).
 
     Bins hold equally many training rows, at least 5 and as far as equal scores allow, 10 of them at most. A bin without
-    rows counts as half a row, for the index to be finite. NaN where there are no two bins, or no rows to compare.
+    rows counts as half a row, for the index to be finite. NaN where training scores are all equal or fewer than 10, or
+    no rows are scored.
     """
     n_bins = _n_bins(len(training))
-    if n_bins < 2 or not len(scored):
+    if n_bins < 2 or not len(scored) or training.min() == training.max():
         return np.nan
-    # Actual scores for edges, so that the index is the same of logits and of probabilities.
+    # Edges are scores of training, so that the index is the same of logits and of probabilities.
     levels = np.arange(1, n_bins) / n_bins
-    edges = np.unique(np.quantile(training, levels, method="inverted_cdf"))
-    edges = edges[edges < training.max()]
-    if not len(edges):
-        return np.nan
+    edges = np.quantile(training, levels, method="inverted_cdf")
+    highest_but_one = training[training < training.max()].max()
+    edges = np.unique(np.minimum(edges, highest_but_one))
     expected, actual = (
         np.maximum(np.bincount(np.searchsorted(edges, scores), minlength=len(edges) + 1), 0.5)
         / len(scores)
