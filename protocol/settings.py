@@ -121,7 +121,7 @@ class TrainingSettings(Settings):
     logit_bound: Bound = 16.0
     latent_bound: Bound = 4.0
     patience: Annotated[int, Field(ge=1)] = 5
-    tolerance: Positive = 1e-5
+    tolerance: Positive = 1e-6
     guard: Guard = "strict"
     guard_ratio: Annotated[int, Field(ge=1)] = 8
     min_support: Annotated[int, Field(ge=1)] = 3

@@ -115,7 +115,7 @@ class VerticalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     l2_ids: float = 1e-3
     logit_bound: float = 16.0
     patience: int = 5
-    tolerance: float = 1e-5
+    tolerance: float = 1e-6
     disclosure: Disclosure = "shared"
     guard: Guard = "strict"
     guard_ratio: int = 8

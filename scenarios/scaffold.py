@@ -108,7 +108,6 @@ def draft(files: Sequence[Path], output: Path, ask: Ask | None, label: str | Non
     parts = [_write_label_party(owner, outcome, entities, n_rows)]
     for table, link in zip(others, links, strict=True):
         parts.append(_write_feature_party(table, link, entities[link.label_column]))
-    training = TrainingSettings()
     head = f"""\
 # Written by 'colonnade init' from {counted(len(tables), "table")}. These are guesses: check them, then run
 #   colonnade check {output.name}
@@ -116,7 +115,7 @@ def draft(files: Sequence[Path], output: Path, ask: Ask | None, label: str | Non
 title = {_toml(" and ".join(table.name for table in tables))}
 
 [training]
-epochs = {training.epochs}  # at most; training ends at the optimum
+epochs = 60  # at most; training ends at the optimum
 # model = "factorization-machine"  # where columns matter in combination, as in recommending
 """
     return "\n".join([head, *(text for text, _ in parts)])

@@ -38,7 +38,7 @@ _RANKING_METRICS = ("ndcg", "precision", "recall", "hit_rate", "mrr", "map")
 _CALIBRATION_BINS = 10
 _ROC_POINTS = 100
 # A step of a curve stands for this many rows or more, so that a report does not spell out single labels.
-_ROWS_A_POINT = 5
+ROWS_A_POINT = 5
 # Cells of users x items held at once: about 50 MB with the copies that sorting makes.
 _BLOCK_CELLS = 1 << 20
 
@@ -109,8 +109,8 @@ class Score:
 class Curves:
     """What a report draws of logits and labels, thinned so that no point stands for a single row.
 
-    - ``roc``: (false positive rate, true positive rate) from (0, 0) to (1, 1), evenly spaced along the curve: at
-      most 100 steps, and none of fewer than 5 rows on average. Empty where a class is missing
+    - ``roc``: (false positive rate, true positive rate) from (0, 0) to (1, 1), at the ends of at most 100 blocks of 5
+      rows or more, which are never cut within equal scores. Empty where a class is missing
     - ``calibration``: (mean predicted, mean observed, rows) of up to 10 equally filled bins of predictions, of 5 rows
       or more each unless equal predictions leave fewer in one
     """
@@ -122,7 +122,7 @@ class Curves:
     def of(cls, logits: FloatArray, labels: FloatArray) -> Curves:
         """Draw logits against 0/1 labels, both (n_rows,)."""
         predicted = sigmoid(logits)
-        n_bins = int(np.clip(len(labels) // _ROWS_A_POINT, 1, _CALIBRATION_BINS))
+        n_bins = int(np.clip(len(labels) // ROWS_A_POINT, 1, _CALIBRATION_BINS))
         bin_of = _calibration_bins(predicted, n_bins)
         rows = np.bincount(bin_of, minlength=n_bins)
         means = [
@@ -275,14 +275,31 @@ def _calibration_bins(predicted: FloatArray, n_bins: int) -> IntArray:
 
 
 def _roc(logits: FloatArray, labels: FloatArray) -> list[tuple[float, float]]:
-    """Return the ROC curve at even steps of its length, which runs over rows as their scores fall."""
+    """Return points of the ROC curve at the ends of blocks of rows, as their scores fall.
+
+    A point between two rows of a block would tell by its direction the label of the row that it falls on.
+    """
     if not 0 < np.sum(labels) < len(labels):
         return []
-    false, true, _ = metrics.roc_curve(labels, logits)
-    steps = int(np.clip(len(labels) // _ROWS_A_POINT, 1, _ROC_POINTS))
-    along = np.linspace(0, 2, steps + 1)
-    thinned = [np.interp(along, false + true, rate).tolist() for rate in (false, true)]
-    return list(zip(*thinned, strict=True))
+    order = np.argsort(-logits, kind="stable")
+    groups = np.append(np.flatnonzero(np.diff(logits[order])) + 1, len(order))
+    ends = block_ends(groups, 0, max(ROWS_A_POINT, -(-len(order) // _ROC_POINTS)))
+    found = np.append(0.0, np.cumsum(labels[order]))[ends]
+    false, true = (ends - found) / (ends - found)[-1], found / found[-1]
+    return list(zip(false.tolist(), true.tolist(), strict=True))
+
+
+def block_ends(ends: IntArray, start: int, size: int = ROWS_A_POINT) -> IntArray:
+    """Return ``start`` and those of ``ends`` that are so many rows apart; what is left over joins the last block."""
+    kept = [start]
+    for end in ends.tolist():
+        if end - kept[-1] >= size:
+            kept.append(end)
+    if len(ends) and kept[-1] != ends[-1]:
+        if len(kept) > 1:
+            kept.pop()
+        kept.append(int(ends[-1]))
+    return np.array(kept, dtype=np.int64)
 
 
 def _best_first(

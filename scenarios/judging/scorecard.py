@@ -18,7 +18,7 @@ ends of blocks of 5 rows or more, which are never cut within equal scores, and r
 for its block, and equal scores share their positives out as a random order would on average. Every number here but the
 Kolmogorov-Smirnov statistic follows from those blocks, so no two of them differ by the labels of fewer than 5 rows, or
 of all where there are fewer. What that does not hide: a block whose rows are all positive, or none, is seen to be so;
-and points of ``evaluation.Curves`` lie elsewhere, so beside them a difference can be of fewer rows. The threshold that
+and blocks of ``evaluation.Curves`` are others, so beside them a difference can be of fewer rows. The threshold that
 flags ``P`` rows, which is a row's score, is not told.
 """
 
@@ -34,9 +34,9 @@ from sklearn import metrics
 from parties.errors import DataError
 from parties.model import FloatArray
 from parties.splits import IntArray, check_lengths
+from scenarios.judging.evaluation import ROWS_A_POINT, block_ends
 
 _BINS = 10
-_ROWS_A_BLOCK = 5
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ class _Found:
         above_half = int(np.count_nonzero(logits > 0))
         sides = [ends[ends <= above_half], ends[ends > above_half]]
         if _enough(above_half, len(logits)):
-            first = _thinned(sides[0], 0)
-            rows = np.concatenate([first, _thinned(sides[1], above_half)[1:]])
+            first = block_ends(sides[0], 0)
+            rows = np.concatenate([first, block_ends(sides[1], above_half)[1:]])
         else:
-            rows = _thinned(ends, 0)
+            rows = block_ends(ends, 0)
         found = np.append(0.0, np.cumsum(labels[order]))
         return cls(rows, found[rows])
 
@@ -192,25 +192,12 @@ def _kolmogorov_smirnov(scores: FloatArray, labels: FloatArray) -> float:
 
 
 def _n_bins(n_rows: int) -> int:
-    return int(np.clip(n_rows // _ROWS_A_BLOCK, 1, _BINS))
+    return int(np.clip(n_rows // ROWS_A_POINT, 1, _BINS))
 
 
 def _enough(n_flagged: int, n_rows: int) -> bool:
     """Tell whether neither those flagged nor the others are so few that a number over them tells their labels."""
-    return all(side == 0 or side >= _ROWS_A_BLOCK for side in (n_flagged, n_rows - n_flagged))
-
-
-def _thinned(ends: IntArray, start: int) -> IntArray:
-    """Return ``start`` and the ends of blocks that can be 5 rows apart; what is left over joins the last block."""
-    kept = [start]
-    for end in ends.tolist():
-        if end - kept[-1] >= _ROWS_A_BLOCK:
-            kept.append(end)
-    if len(ends) and kept[-1] != ends[-1]:
-        if len(kept) > 1:
-            kept.pop()
-        kept.append(int(ends[-1]))
-    return np.array(kept, dtype=np.int64)
+    return all(side == 0 or side >= ROWS_A_POINT for side in (n_flagged, n_rows - n_flagged))
 
 
 def _without_nan(value: Any) -> Any:

@@ -32,7 +32,7 @@ def test_the_security_page_shows_the_table_of_disclosures() -> None:
 def test_the_coordinator_receives_no_residual_logit_or_plain_gradient() -> None:
     heard = {name for name, kind in MESSAGES.items() if Role.COORDINATOR in kind.receivers}
     in_the_open = {name for name in heard if "open" in MESSAGES[name].under}
-    counts = {"OpenedColumns", "Allowance"}
+    counts = {"OpenedColumns", "Allowance", "ProductShare"}  # the last is uniform
     assert in_the_open == {"BlindedIds", "Schedule", "MaskedGradients", "EpochEnd"} | counts
     words = {"ContributionShare", "DealtShare", "Opening"}  # uniform, as the audit shows
     public = {"SigmoidSeries", "SamplePositions", "RoundEnd", "ScoreSchedule"}

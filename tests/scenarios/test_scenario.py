@@ -67,7 +67,11 @@ def test_changes_by_full_name_by_short_name_and_for_a_party(scenario_file: Path)
         ),
         ("epochs=many", "training.epochs: input should be a valid integer, got 'many'"),
         ("epochs=0", "training.epochs: input should be greater than or equal to 1, got 0"),
-        ("optimizer=newton", "training.optimizer: input should be 'sgd' or 'adam', got 'newton'"),
+        (
+            "optimizer=newton",
+            "training.optimizer: input should be 'auto', 'quasi-newton', 'adam' or 'sgd', got 'newton'",
+        ),
+        ("optimizer=quasi-newton", "leave batch_size out, or use 'adam'"),
         ("epochs", "expected key=value"),
         ("alignment.method=bloom", "input should be 'keyed-hash' or 'ecdh', got 'bloom'"),
         ("pad_to=0", "alignment.pad_to: input should be greater than or equal to 1, got 0"),

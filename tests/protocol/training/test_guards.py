@@ -23,7 +23,7 @@ def matrix(n_rows: int, n_scaled: int, indicators: object = None) -> FixedPointM
 
 
 def test_a_batch_needs_rows_for_its_active_columns() -> None:
-    guard = Guard("bank", TrainingSettings(guard_ratio=8))
+    guard = Guard("bank", TrainingSettings(guard_ratio=8, batch_size=256))
     guard.admit(matrix(80, 10))
     with pytest.raises(
         GuardError, match=r"bank has 10 columns but batches of 79 .* batch_size = 80"
@@ -41,6 +41,9 @@ def test_factors_count_as_columns() -> None:
 def test_small_batches_are_refused_however_few_the_columns() -> None:
     Guard("bank", TrainingSettings()).admit(matrix(64, 1))
     with pytest.raises(GuardError, match="batch_size = 64 or more"):
+        Guard("bank", TrainingSettings(optimizer="adam")).admit(matrix(63, 1))
+    # All rows in one batch: a larger one there is not.
+    with pytest.raises(GuardError, match="Use tables that share 64 training rows or more"):
         Guard("bank", TrainingSettings()).admit(matrix(63, 1))
     Guard("bank", TrainingSettings()).admit(matrix(5, 0))  # without columns nothing is opened
 

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from parties.features import FixedPointMatrix
+from protocol.errors import RemoteProtocolError, SettingsError
+from protocol.messages.rounds import ProductShare, ProductSum, Step
+from protocol.numbers import FloatArray
+from protocol.training import steps
+from scenarios.judging import baselines
+from scenarios.judging.baselines import JOINT, POOLED, SKLEARN
+from scenarios.running import runner
+from scenarios.running.runner import Run
+from scenarios.scenario import Scenario
+
+LoadScenario = Callable[..., Scenario]
+
+
+@pytest.fixture
+def load(load_scenario: LoadScenario) -> LoadScenario:
+    """The three parties, by steps of second order."""
+
+    def load_with(*changes: str) -> Scenario:
+        scenario = load_scenario("epochs=40", *changes)
+        training = scenario.training.model_copy(update={"batch_size": None})
+        return scenario.model_copy(update={"training": training})
+
+    return load_with
+
+
+@pytest.mark.parametrize("disclosure", ["none", "open", "shared"])
+def test_it_ends_at_the_optimum_of_the_pooled_table(load: LoadScenario, disclosure: str) -> None:
+    run = runner.run(load(f"disclosure={disclosure}"))
+    trained = run.label_party.trained
+    assert trained.converged
+    assert len(trained.history) < 20
+    assert len(trained.split.batches) == 1
+    scores = baselines.compare(run).scores
+    for other in (POOLED, SKLEARN):
+        assert scores[JOINT].log_loss == pytest.approx(scores[other].log_loss, abs=2e-3)
+    assert scores[JOINT].auc == pytest.approx(scores[POOLED].auc, abs=1e-3)
+
+
+def dense(rows: FixedPointMatrix) -> FloatArray:
+    return np.hstack([rows.scaled / 2.0**12, rows.indicators.toarray()])
+
+
+def test_nobody_could_move_to_a_better_place(load: LoadScenario) -> None:
+    """The gradient of the whole loss, worked out from the tables and the final halves, is zero."""
+    run = runner.run(load("disclosure=open", "training.tolerance=1e-9"))
+    trained = run.label_party.trained
+    batch, l2 = trained.split.batches[0], run.scenario.training.l2
+    z = trained.model.partial_logits(trained.matrix.take(batch.samples))
+    for name, half in run.feature_parties.items():
+        own = half.model.partial_logits(half.matrix.take(batch.entities[name]))
+        z = z + batch.to_samples(name, own)
+    d = expit(z) - trained.labels[batch.samples]
+    assert d.mean() == pytest.approx(0, abs=3e-5)
+    own = dense(trained.matrix.take(batch.samples)).T @ d / len(d) + l2 * trained.model.weights
+    assert np.abs(own).max() < 3e-5
+    for name, half in run.feature_parties.items():
+        rows = dense(half.matrix.take(batch.entities[name]))
+        sums = np.zeros(len(batch.entities[name]))
+        np.add.at(sums, batch.entity_of[name], d)
+        columns = half.guard.columns[0]
+        gradient = rows.T @ sums / len(d) + l2 * half.model.weights
+        assert np.abs(gradient[columns]).max() < 3e-5
+
+
+def test_disclosures_without_a_series_give_the_same_model_bit_for_bit(load: LoadScenario) -> None:
+    def weights(disclosure: str) -> bytes:
+        run = runner.run(load(f"disclosure={disclosure}", "epochs=6", "min_support=1"))
+        halves = [run.label_party.trained, *run.feature_parties.values()]
+        return b"".join(half.model.parameters.tobytes() for half in halves)
+
+    assert weights("open") == weights("none")
+
+
+@pytest.mark.parametrize("disclosure", ["open", "shared"])
+def test_a_training_that_broke_goes_on_to_the_same_end(
+    load: LoadScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disclosure: str
+) -> None:
+    whole = runner.run(load(f"disclosure={disclosure}"))
+    taken = list[int]()
+    honest = steps.QuasiNewton.take
+
+    async def breaks(self: steps.QuasiNewton, *gradients: object) -> None:
+        if self.channel.name == "bank":
+            taken.append(1)
+            if len(taken) == 4:
+                raise RemoteProtocolError("the line is cut")
+        await honest(self, *gradients)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.QuasiNewton, "take", breaks)
+        with pytest.raises(RemoteProtocolError, match="the line is cut"):
+            runner.run(load(f"disclosure={disclosure}"), keep_in=tmp_path)
+    resumed = runner.run(load(f"disclosure={disclosure}"), keep_in=tmp_path)
+    assert resumed.label_party.trained.converged
+    for name, half in whole.feature_parties.items():
+        np.testing.assert_allclose(
+            resumed.feature_parties[name].model.weights, half.model.weights, atol=5e-3
+        )
+    if disclosure == "open":
+        assert len(resumed.label_party.trained.history) == len(whole.label_party.trained.history)
+
+
+def test_closed_columns_have_no_weight(load: LoadScenario) -> None:
+    run = runner.run(load("disclosure=shared", "min_support=60"))
+    bank = run.feature_parties["bank"]
+    closed = np.setdiff1d(np.arange(bank.matrix.n_columns), bank.guard.columns[0])
+    assert len(closed)
+    assert not bank.model.weights[closed].any()
+
+
+def test_a_run_that_ends_too_early_says_so(load: LoadScenario) -> None:
+    scenario = load("disclosure=none")
+    training = scenario.training.model_copy(update={"epochs": 2})
+    run = runner.run(scenario.model_copy(update={"training": training}))
+    assert not run.label_party.trained.converged
+    assert any("ended after 2 epochs before it converged" in line for line in run.warnings)
+
+
+def test_other_numbers_of_products_are_refused(
+    load: LoadScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = ProductShare.__init__
+
+    def longer(self: ProductShare, values: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> None:
+        honest(self, np.zeros(30, dtype=np.uint64))
+
+    monkeypatch.setattr(ProductShare, "__init__", longer)
+    with pytest.raises(RemoteProtocolError, match="bank, telco sent 30, 30 products"):
+        runner.run(load("disclosure=none"))
+
+
+def test_factors_and_batches_ask_for_another_optimizer(load_scenario: LoadScenario) -> None:
+    with pytest.raises(SettingsError, match="moves a logistic model, with all rows in one batch"):
+        load_scenario("optimizer=quasi-newton")
+    assert not load_scenario().training.second_order
+
+
+def test_what_parties_see_of_products(load: LoadScenario) -> None:
+    """The coordinator uniform numbers, feature parties coefficients, the label party sums."""
+    run: Run = runner.run(load("disclosure=open"), record_views=True)
+    rounds = len(run.label_party.trained.history)
+    kinds = {name: {type(m) for _, m in view} for name, view in run.views.items()}
+    assert ProductShare in kinds["coordinator"]
+    assert ProductSum not in kinds["bank"] | kinds["telco"] | kinds["coordinator"]
+    plans = [m for _, m in run.views["bank"] if isinstance(m, Step)]
+    assert len(plans) == rounds
+    assert [plan.done for plan in plans] == [False] * (rounds - 1) + [True]
+    shares = [m.values for _, m in run.views["coordinator"] if isinstance(m, ProductShare)]
+    assert [len(one) for one in shares[:6]] == [1, 1, 2, 2, 4, 4]
+    words = np.concatenate(shares)
+    assert len(set(words.tolist())) == len(words)
+    assert 0.35 < np.mean(words >= 1 << 63) < 0.65
