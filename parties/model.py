@@ -17,6 +17,7 @@ So parties need only ever exchange sums, however many they are. Nothing here kno
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, Self
 
@@ -39,6 +40,26 @@ def sigmoid(logits: FloatArray) -> FloatArray:
 def log_loss(logits: FloatArray, labels: FloatArray) -> float:
     """Return the mean negative log likelihood of ``labels``, computed from logits without overflow."""
     return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+
+
+@dataclass(frozen=True)
+class Link:
+    """What turns a logit z into a prediction, and the loss that goes with it (McCullagh and Nelder 1989).
+
+    ``loss`` is the mean over logits and labels, both (n,); ``curvature`` bounds its second derivative in z.
+    """
+
+    mean: Callable[[FloatArray], FloatArray]
+    loss: Callable[[FloatArray, FloatArray], float]
+    curvature: float
+
+    def residuals(self, logits: FloatArray, labels: FloatArray) -> FloatArray:
+        """Return ``d`` (n,): prediction less label."""
+        return self.mean(logits) - labels
+
+
+# The bound is that of Böhning, Annals of the Institute of Statistical Mathematics 1992.
+LOGISTIC = Link(sigmoid, log_loss, 0.25)
 
 
 def brier_score(logits: FloatArray, labels: FloatArray) -> float:

@@ -28,8 +28,9 @@ from protocol.messages.scoring import LogitShare, ScoreRequest, ScoreSchedule
 from protocol.numbers import FloatArray, IntArray, Words
 from protocol.settings import ProtocolSettings
 from protocol.sharing import shares
+from protocol.sharing.agreement import receive_positions, send_positions
 from protocol.sharing.dealing import deal_logits, deals
-from protocol.sharing.evaluator import Evaluator, check_shape, receive_positions, send_positions
+from protocol.sharing.evaluator import Evaluator, check_shape
 from protocol.transport.channel import Channel
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from parties.model import Optimizer, OptimizerName
+from parties.model import LOGISTIC, Link, Optimizer, OptimizerName
 
 AlignmentMethod = Literal["keyed-hash", "ecdh"]
 Disclosure = Literal["shared", "open", "none"]
@@ -14,6 +14,7 @@ Guard = Literal["strict", "warn"]
 SplitKind = Literal["random", "last", "user-last", "cold-users"]
 Engine = Literal["colonnade", "phe"]
 ModelName = Literal["logistic", "factorization-machine"]
+LINKS: dict[ModelName, Link] = {"logistic": LOGISTIC, "factorization-machine": LOGISTIC}
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bound = Annotated[float, Field(ge=0.5, le=1024)]
@@ -130,6 +131,11 @@ class TrainingSettings(Settings):
     def n_factors(self) -> int:
         """The factors of the model: none if it is logistic."""
         return self.factors if self.model == "factorization-machine" else 0
+
+    @property
+    def link(self) -> Link:
+        """What turns the model's logits into predictions."""
+        return LINKS[self.model]
 
     @property
     def second_order(self) -> bool:

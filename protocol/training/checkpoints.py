@@ -225,15 +225,20 @@ class Checkpoints:
 
 
 async def lead_start(
-    channel: Channel, checkpoints: Checkpoints, state: TrainingState, guard: Guard, epochs: int
+    channel: Channel,
+    followers: Sequence[str],
+    checkpoints: Checkpoints,
+    state: TrainingState,
+    guard: Guard,
+    epochs: int,
 ) -> tuple[TrainingState, int]:
-    """Label party: go on after the last epoch that everyone has kept, or begin with ``state``.
+    """Whoever leads: go on after the last epoch that everyone has kept, or begin with ``state``.
 
     Returns the state to go on from, and how many epochs of all ``epochs`` are to come.
     """
     training, kept = checkpoints.kept()
     common = set(kept)
-    for party in channel.roster.features:
+    for party in followers:
         theirs = await channel.receive(party, KeptEpochs)
         common &= set(theirs.epochs.tolist()) if theirs.training == training else set()
     if common:
@@ -241,18 +246,18 @@ async def lead_start(
     else:
         state.training = secrets.token_bytes(16)
     to_come = 0 if state.finished else epochs - state.done
-    for party in channel.roster.features:
+    for party in followers:
         await channel.send(party, TrainingStart(state.training, state.done, to_come))
     return state, to_come
 
 
 async def follow_start(
-    channel: Channel, checkpoints: Checkpoints, state: TrainingState, guard: Guard
+    channel: Channel, leader: str, checkpoints: Checkpoints, state: TrainingState, guard: Guard
 ) -> tuple[TrainingState, int]:
-    """Feature party: go on where the label party says, or begin with ``state``; returns what the label party does."""
+    """Whoever follows: go on where the leader says, or begin with ``state``; returns what the leader does."""
     training, kept = checkpoints.kept()
-    await channel.send(channel.roster.label, KeptEpochs(training, np.array(kept, dtype=np.int64)))
-    start = await channel.receive(channel.roster.label, TrainingStart)
+    await channel.send(leader, KeptEpochs(training, np.array(kept, dtype=np.int64)))
+    start = await channel.receive(leader, TrainingStart)
     state.training = start.training
     if start.done:
         state = checkpoints.load(state, start.done, guard)

@@ -27,7 +27,7 @@ from protocol.batches import Batch
 from protocol.encryption.keys import PublicKey
 from protocol.errors import RemoteProtocolError
 from protocol.messages.planning import Allowance, OpenedColumns
-from protocol.messages.rounds import RoundEnd
+from protocol.messages.rounds import RoundCheck, RoundEnd
 from protocol.numbers import IntArray
 from protocol.settings import ProtocolSettings
 from protocol.sharing.shares import RESIDUAL_BITS
@@ -195,6 +195,17 @@ def most_by_chance(rate: float) -> int:
     while pdtrc(most, rate) >= _BY_CHANCE:
         most += 1
     return most
+
+
+async def settle_round(channel: Channel, repeats: Repeats, *, exceeded: bool) -> bool:
+    """Label party: hear and tell everyone whether a share has wrapped; raises RemoteProtocolError if too often."""
+    roster = channel.roster
+    wanting = [p for p in roster.features if (await channel.receive(p, RoundCheck)).exceeded]
+    repeat = exceeded or bool(wanting)
+    repeats.count(*wanting, *([channel.name] if exceeded else []))
+    for party in [roster.coordinator, *roster.features]:
+        await channel.send(party, RoundEnd(repeat))
+    return repeat
 
 
 async def end_round(channel: Channel, repeats: Repeats) -> bool:

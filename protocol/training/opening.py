@@ -13,8 +13,9 @@ import numpy as np
 
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel
+from protocol.batches import Batch
 from protocol.encryption import certificate
-from protocol.encryption.encryptors import Masks
+from protocol.encryption.encryptors import Encryptor, Masks
 from protocol.encryption.keys import EncryptedVector, PrivateKey, PublicKey
 from protocol.errors import RemoteProtocolError
 from protocol.messages.rounds import (
@@ -51,6 +52,20 @@ async def _receive_public_key(channel: Channel, settings: ProtocolSettings) -> P
     key = PublicKey.accept(modulus, insecure_key=encryption.insecure_key, engine=encryption.engine)
     certificate.verify(modulus, announced.roots.integers(), sender=channel.roster.coordinator)
     return key
+
+
+async def pass_on(
+    channel: Channel, batch: Batch, form: GradientForm, slots: Slots, encryptor: Encryptor
+) -> None:
+    """Label party: send each feature party its residuals, which were encrypted by the coordinator, summed by entity.
+
+    The coordinator's randomness serves one recipient; any other gets fresh one, or two could compare ciphertexts.
+    """
+    for position, (party, entities) in enumerate(batch.entities.items()):
+        sums = form.sum_by(slots, batch.entity_of[party], len(entities))
+        if position:
+            sums = sums.randomised(encryptor)
+        await channel.send(party, EncryptedResiduals(*sums.to_wire()))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ for bit.
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,12 +40,11 @@ import numpy as np
 
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder, FixedPointMatrix
-from parties.model import generator, joint_logits, log_loss, sigmoid
+from parties.model import generator, joint_logits
 from protocol.batches import Batch, check_positions
 from protocol.contributions import Bounds, Contribution, collect, offer
 from protocol.encryption.encryptors import Encryptor, KeyHolderEncryptor
 from protocol.encryption.keys import PrivateKey
-from protocol.errors import LocalProtocolError
 from protocol.ledger import Progress
 from protocol.messages.planning import BatchPlan, Schedule
 from protocol.messages.rounds import (
@@ -56,24 +54,31 @@ from protocol.messages.rounds import (
     EpochEnd,
     PlainResiduals,
     RoundCheck,
-    RoundEnd,
 )
 from protocol.numbers import FloatArray, IntArray
 from protocol.settings import ProtocolSettings
-from protocol.sharing.dealing import deal, deals
-from protocol.sharing.evaluator import (
-    Evaluator,
+from protocol.sharing.agreement import (
     receive_positions,
     receive_series,
     send_positions,
     send_series,
 )
+from protocol.sharing.dealing import deal, deals
+from protocol.sharing.evaluator import Evaluator
 from protocol.sharing.shares import RESIDUAL_BITS, TRUNCATED_BITS, Series, to_reals
 from protocol.training.checkpoints import Checkpoints, TrainingState, follow_start, lead_start
-from protocol.training.gradients import GradientForm, Slots, residual_slots
+from protocol.training.gradients import GradientForm, residual_slots
 from protocol.training.guards import Guard
-from protocol.training.limits import Allowances, Repeats, allow, check_plan, declare, end_round
-from protocol.training.opening import Gradient, GradientOpener, announce, open_gradient
+from protocol.training.limits import (
+    Allowances,
+    Repeats,
+    allow,
+    check_plan,
+    declare,
+    end_round,
+    settle_round,
+)
+from protocol.training.opening import GradientOpener, announce, open_gradient, pass_on
 from protocol.training.samples import Samples, batch_plan
 from protocol.training.steps import Stepper, coordinate_step
 from protocol.training.trained import TrainedHalf, TrainedLabelParty, initial_model
@@ -92,8 +97,7 @@ async def train_label_party(
     In the folder ``keep_in`` checkpoints are kept, and a training taken up that broke.
     """
     training, split, labels = settings.training, samples.split, samples.dataset.label
-    if labels is None:
-        raise LocalProtocolError(f"{channel.name} leads the training but its table has no label")
+    assert labels is not None, "settings are checked: who leads has labels"
     encoder = FeatureEncoder.fit(samples.dataset, split.training_samples)
     matrix = encoder.transform(samples.dataset)
     batches = [matrix.take(batch.samples) for batch in split.batches]
@@ -110,7 +114,9 @@ async def train_label_party(
     opener = await GradientOpener.set_up(channel, settings)  # step 1
     for party in channel.roster.features:  # step 2
         await channel.send(party, batch_plan([*split.batches, split.validation], party))
-    state, to_come = await lead_start(channel, checkpoints, state, guard, training.epochs)
+    state, to_come = await lead_start(
+        channel, channel.roster.features, checkpoints, state, guard, training.epochs
+    )
     await channel.send(channel.roster.coordinator, Schedule(len(batches), to_come))
     kind = _SharedRounds if training.disclosure == "shared" else _OpenRounds
     rounds = kind(channel, settings, samples, labels, matrix, batches, state, guard, opener)
@@ -124,8 +130,8 @@ async def train_label_party(
 
         loss = await rounds.validate()  # step 9
         best = state.add_epoch(losses, loss, time.perf_counter() - started)
-        waited = state.since_best >= training.patience or state.converged
-        proceed = not waited and epoch + 1 < training.epochs
+        over = state.since_best >= training.patience or state.converged
+        proceed = not over and epoch + 1 < training.epochs
         for party in [channel.roster.coordinator, *channel.roster.features]:  # step 10
             await channel.send(party, EpochEnd(best, proceed))
         state.end_epoch(guard, best=best, proceed=proceed)
@@ -136,8 +142,12 @@ async def train_label_party(
 
 
 @dataclass
-class _LabelRounds(ABC):
-    """The label party's side of the rounds; ``batches`` are its own rows, one matrix a batch."""
+class _LabelRounds:
+    """The label party's side of the rounds; ``batches`` are its own rows, one matrix a batch.
+
+    Either kind can ``agree`` (the rest of step 2), ``play`` steps 3 to 8 of one batch, and ``validate`` (step 9). The
+    last two return a mean loss, if this party sees it.
+    """
 
     channel: Channel
     settings: ProtocolSettings
@@ -155,18 +165,6 @@ class _LabelRounds(ABC):
         every = [np.arange(self.matrix.n_columns)] * len(self.batches)
         columns = self.guard.columns or every
         return Stepper.of(self.channel, self.settings, self.state, self.batches, columns)
-
-    @abstractmethod
-    async def agree(self) -> None:
-        """Play the rest of step 2."""
-
-    @abstractmethod
-    async def play(self, number: int) -> float | None:
-        """Play steps 3 to 7 for one batch and return the mean log loss, if this party sees it."""
-
-    @abstractmethod
-    async def validate(self) -> float:
-        """Play step 9 and return the loss on the validation rows."""
 
     async def _allow(self) -> Mapping[str, bool]:
         batches, key = self.samples.split.batches, self.opener.public_key
@@ -194,8 +192,8 @@ class _SharedRounds(_LabelRounds):
         self.evaluator = Evaluator.of(self.channel, self.settings)
         self.series = Series.fit(self._bounds.joint)
         sizes = [len(batch) for batch in self.samples.split.batches]
-        parties = self.channel.roster.n_data_parties
-        self.repeats = Repeats.of(self.settings, sizes, parties, self.state.repeated)
+        parties, done = self.channel.roster.n_data_parties, self.state.repeated
+        self.repeats = Repeats.of(self.settings, sizes, parties, done)
 
     async def agree(self) -> None:
         split = self.samples.split
@@ -214,36 +212,13 @@ class _SharedRounds(_LabelRounds):
             share = await self.evaluator.residual_slots(self.series, sums, labels)
             theirs = await self.channel.receive(coordinator, EncryptedShares)  # step 4
             slots = form.complete(self.opener.accept(form, theirs, len(batch), coordinator), share)
-            await self._pass_on(batch, form, slots)
+            await pass_on(self.channel, batch, form, slots, self.encryptor)
             gradient = await self.opener.open(form, rows, slots, model, columns)  # steps 5, 6
-            repeat = await self._repeat(exceeded=gradient.exceeded)  # step 7
+            repeat = await settle_round(self.channel, self.repeats, exceeded=gradient.exceeded)  # 7
+            self.state.repeated += repeat
         total = to_reals(share[:, 0].sum(keepdims=True) + theirs.total, RESIDUAL_BITS)
         await self.stepper.take(gradient.mean(), total.item() / len(batch))
         self.guard.count(number, rows.n_columns)
-
-    async def _pass_on(self, batch: Batch, form: GradientForm, slots: Slots) -> None:
-        """Step 4: sums by entity to each feature party.
-
-        The coordinator's randomness serves one recipient; any other gets fresh one, or two could compare ciphertexts.
-        """
-        for position, (party, entities) in enumerate(batch.entities.items()):
-            sums = form.sum_by(slots, batch.entity_of[party], len(entities))
-            if position:
-                sums = sums.randomised(self.encryptor)
-            await self.channel.send(party, EncryptedResiduals(*sums.to_wire()))
-
-    async def _repeat(self, *, exceeded: bool) -> bool:
-        """Step 7: hear and tell everyone whether a share has wrapped."""
-        roster = self.channel.roster
-        wanting = [
-            p for p in roster.features if (await self.channel.receive(p, RoundCheck)).exceeded
-        ]
-        repeat = exceeded or bool(wanting)
-        self.repeats.count(*wanting, *([self.channel.name] if exceeded else []))
-        for party in [roster.coordinator, *roster.features]:
-            await self.channel.send(party, RoundEnd(repeat))
-        self.state.repeated += repeat
-        return repeat
 
     async def validate(self) -> float:
         batch = self.samples.split.validation
@@ -259,8 +234,7 @@ class _OpenRounds(_LabelRounds):
     """Rounds in which this party sees every logit, encrypted (``open``) or not (``none``)."""
 
     def __post_init__(self) -> None:
-        key = self.opener.public_key
-        self.encryptor = None if key is None else Encryptor(key)
+        self.encryptor = (key := self.opener.public_key) and Encryptor(key)
 
     async def agree(self) -> None:
         self.scaled = await self._allow()
@@ -270,25 +244,29 @@ class _OpenRounds(_LabelRounds):
         labels, form, model = self.labels[batch.samples], self._form(batch), self.state.model
         joint = await collect(self.channel, batch, self._contribution(rows))  # step 3
         logits = joint_logits(joint.logits, joint.latent_sums)
-        residuals = residual_slots(sigmoid(logits) - labels, joint.latent_sums, self.settings)
+        residuals = self.settings.training.link.residuals(logits, labels)
+        slots = residual_slots(residuals, joint.latent_sums, self.settings)
         for party in batch.entities:  # step 4
-            sums = batch.sum_by_entity(party, residuals)
+            sums = batch.sum_by_entity(party, slots)
             if self.encryptor is None:
                 await self.channel.send(party, PlainResiduals(sums))
             else:
-                slots = self._form(batch, scaled=self.scaled[party]).encrypt(self.encryptor, sums)
-                await self.channel.send(party, EncryptedResiduals(*slots.to_wire()))
-        integers = form.in_the_clear(rows, residuals, model.factors)
-        total = float(residuals[:, 0].sum()) / 2.0**self.settings.encryption.residual_bits
+                encrypted = self._form(batch, scaled=self.scaled[party]).encrypt(
+                    self.encryptor, sums
+                )
+                await self.channel.send(party, EncryptedResiduals(*encrypted.to_wire()))
+        integers = form.in_the_clear(rows, slots, model.factors)
+        total = float(slots[:, 0].sum()) / 2.0**self.settings.encryption.residual_bits
         gradient = form.to_gradient(integers, rows.fraction_bits, model.factors)
         await self.stepper.take(gradient, total / len(batch))
-        return log_loss(logits, labels)
+        return self.settings.training.link.loss(logits, labels)
 
     async def validate(self) -> float:
         batch = self.samples.split.validation
         own = self._contribution(self.matrix.take(batch.samples))
         joint = await collect(self.channel, batch, own)
-        return log_loss(joint_logits(joint.logits, joint.latent_sums), self.labels[batch.samples])
+        logits = joint_logits(joint.logits, joint.latent_sums)
+        return self.settings.training.link.loss(logits, self.labels[batch.samples])
 
 
 async def train_feature_party(
@@ -320,7 +298,7 @@ async def train_feature_party(
     state = TrainingState.begin(
         initial_model(settings, encoder, generator(settings.seed, channel.name), bias=False)
     )
-    state, to_come = await follow_start(channel, checkpoints, state, guard)
+    state, to_come = await follow_start(channel, label, checkpoints, state, guard)
     check_plan(state.done + to_come, settings, sender=label)
     scaled = shared or matrix.scaled.shape[1] > 0
     await declare(channel, label, guard, scaled=scaled)
@@ -341,8 +319,11 @@ async def train_feature_party(
                     if series is not None:
                         await deal(channel, n_samples[number], training.n_factors, series)
                     gradient = await opener.receive(form, rows, model, columns)  # steps 4, 5, 6
-                    repeat = shared and await _check_round(channel, gradient, repeats)  # step 7
-                    state.repeated += repeat
+                    repeat = False
+                    if shared:
+                        await channel.send(label, RoundCheck(gradient.exceeded))  # step 7
+                        repeat = await end_round(channel, repeats)
+                        state.repeated += repeat
                 await stepper.take(gradient.mean())  # step 8
                 guard.count(number, matrix.n_columns)
 
@@ -355,12 +336,6 @@ async def train_feature_party(
         if not end.proceed:
             break
     return TrainedHalf(state, encoder, matrix, guard)
-
-
-async def _check_round(channel: Channel, gradient: Gradient, repeats: Repeats) -> bool:
-    """Feature party, step 7: say whether a share has wrapped; return whether the round is repeated."""
-    await channel.send(channel.roster.label, RoundCheck(gradient.exceeded))
-    return await end_round(channel, repeats)
 
 
 async def coordinate_training(

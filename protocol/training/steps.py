@@ -29,7 +29,6 @@ from protocol.transport.channel import Channel
 
 _PRODUCT_BITS = 40
 _LARGEST_PRODUCT = 2.0**22
-CURVATURE = 0.25  # of the logistic loss in the logit, at most (Böhning, 1992)
 
 
 class Stepper(ABC):
@@ -90,7 +89,7 @@ class QuasiNewton(Stepper):
             own.scaled / 2.0**FRACTION_BITS,
             own.indicators,
             model.l2[columns, 0],
-            CURVATURE,
+            settings.training.link.curvature,
             bias=self.has_bias,
         )
         if state.vectors is None:

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import ExactMatrix, FeatureEncoder
-from parties.model import LocalModel, brier_score, generator, joint_logits, log_loss, sigmoid
+from parties.model import LocalModel, brier_score, generator, joint_logits
 from parties.quasi_newton import Preconditioner, Recursion, Vectors
 from protocol.contributions import Contribution
 from protocol.errors import DataError
@@ -26,7 +26,6 @@ from protocol.numbers import FloatArray, IntArray
 from protocol.scoring import SumScores
 from protocol.settings import ProtocolSettings
 from protocol.training.guards import openable
-from protocol.training.steps import CURVATURE
 from protocol.training.trained import initial_model
 from scenarios.judging.evaluation import Curves, Ranking, Score, constant_logit, popularity, rank
 from scenarios.running.runner import Run
@@ -198,14 +197,14 @@ def train_plaintext(
 ) -> None:
     """Train the halves of one model in the clear, in place, with the federated run's optimizer and stopping."""
     training = settings.training
-    loss_of = brier_score if training.disclosure == "shared" else log_loss
+    loss_of = brier_score if training.disclosure == "shared" else training.link.loss
     rows_of = [[half.rows(batch) for half in halves] for batch in batches]
     best, best_loss, waited = [half.model.copy() for half in halves], np.inf, 0
     second_order = _SecondOrder(halves, batches[0], settings) if training.second_order else None
     for _ in range(training.epochs):
         for number, (batch, rows) in enumerate(zip(batches, rows_of, strict=True)):
             logits, latent_sums = _forward(halves, rows)
-            residuals = sigmoid(logits) - labels[batch]
+            residuals = training.link.residuals(logits, labels[batch])
             slots = np.column_stack([residuals, residuals[:, None] * latent_sums])
             gradients = []
             for half, own in zip(halves, rows, strict=True):
@@ -259,7 +258,7 @@ class _SecondOrder:
                     rows.scaled[:, columns[columns < n_scaled]],
                     rows.indicators[:, columns[columns >= n_scaled] - n_scaled],
                     half.model.l2[columns, 0],
-                    CURVATURE,
+                    settings.training.link.curvature,
                     bias=half.model.bias is not None,
                 )
             )

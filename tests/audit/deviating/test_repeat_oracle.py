@@ -18,8 +18,9 @@ import pytest
 from protocol.errors import RemoteProtocolError
 from protocol.messages.rounds import RoundCheck, RoundEnd
 from protocol.settings import ProtocolSettings, TrainingSettings
-from protocol.training.limits import Repeats, most_by_chance
-from protocol.training.roles import _SharedRounds
+from protocol.training import roles
+from protocol.training.limits import Repeats, most_by_chance, settle_round
+from protocol.transport.channel import Channel
 from scenarios.running import runner
 from scenarios.scenario import Scenario
 
@@ -30,20 +31,18 @@ ASKED = 12
 def deviates(patch: pytest.MonkeyPatch) -> list[bool]:
     """One thing changed: whatever the checks say, the round is played again, ASKED times."""
     asked = list[bool]()
-    honest = _SharedRounds._repeat
 
-    async def repeat(rounds: _SharedRounds, *, exceeded: bool) -> bool:
+    async def settle(channel: Channel, repeats: Repeats, *, exceeded: bool) -> bool:
         if len(asked) >= ASKED:
-            return await honest(rounds, exceeded=exceeded)
-        roster, channel = rounds.channel.roster, rounds.channel
-        for party in roster.features:
+            return await settle_round(channel, repeats, exceeded=exceeded)
+        for party in channel.roster.features:
             await channel.receive(party, RoundCheck)
-        for party in [roster.coordinator, *roster.features]:
+        for party in [channel.roster.coordinator, *channel.roster.features]:
             await channel.send(party, RoundEnd(True))
         asked.append(True)
         return True
 
-    patch.setattr(_SharedRounds, "_repeat", repeat)
+    patch.setattr(roles, "settle_round", settle)
     return asked
 
 

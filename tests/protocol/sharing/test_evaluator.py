@@ -21,14 +21,9 @@ from protocol.messages.forward import ContributionSeed, DealtShare, Opening
 from protocol.messages.planning import SamplePositions
 from protocol.numbers import Words
 from protocol.settings import ProtocolSettings, TrainingSettings
+from protocol.sharing.agreement import receive_positions, send_positions
 from protocol.sharing.dealing import deal, deal_pairs
-from protocol.sharing.evaluator import (
-    Evaluator,
-    FactorEvaluator,
-    check_shape,
-    receive_positions,
-    send_positions,
-)
+from protocol.sharing.evaluator import Evaluator, FactorEvaluator, check_shape
 from protocol.sharing.shares import LOGIT_BITS, RESIDUAL_BITS, Series, to_reals
 from protocol.transport.channel import Channel
 from protocol.transport.in_process import InProcessTransport
