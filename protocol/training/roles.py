@@ -234,7 +234,7 @@ class _OpenRounds(_LabelRounds):
     """Rounds in which this party sees every logit, encrypted (``open``) or not (``none``)."""
 
     def __post_init__(self) -> None:
-        self.encryptor = (key := self.opener.public_key) and Encryptor(key)
+        self.encryptor = Encryptor(key) if (key := self.opener.public_key) is not None else None
 
     async def agree(self) -> None:
         self.scaled = await self._allow()
