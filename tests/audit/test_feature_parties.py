@@ -22,11 +22,12 @@ from protocol.messages.alignment import BlindingKey, IdKindAnnouncement, SharedP
 from protocol.messages.planning import BatchPlan, SigmoidSeries, TrainingStart
 from protocol.messages.rounds import EncryptedResiduals, EpochEnd, OpenedGradients, RoundEnd
 from protocol.messages.scoring import ScoreRequest
-from protocol.messages.setup import PublicKeyAnnouncement
+from protocol.messages.setup import PublicKeyAnnouncement, SessionKey
 from protocol.sharing import shares
 from protocol.training.opening import Gradient
 
 SETUP = {
+    SessionKey,
     PublicKeyAnnouncement,
     IdKindAnnouncement,
     BlindingKey,
@@ -73,7 +74,8 @@ def test_equal_plaintexts_never_give_equal_ciphertexts(encrypted: Recording) -> 
     """Bank and telco are sent the same sums about the same users, which neither can see."""
     for ours, theirs in _pairs(encrypted):
         plaintexts = [encrypted.key.decrypt(vector) for vector in (ours, theirs)]
-        assert plaintexts[0] == plaintexts[1]
+        # Each is told of its entities in an order of its own.
+        assert sorted(plaintexts[0]) == sorted(plaintexts[1])
         assert not set(ours.integers()) & set(theirs.integers())
 
 

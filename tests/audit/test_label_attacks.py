@@ -177,8 +177,9 @@ def _judge(run: Run, opened: list[tuple[Gradient, Round]]) -> float:
     trained = run.label_party.trained
     estimates, truths = [], []
     for batch, (gradient, one) in zip(trained.split.batches, opened, strict=True):
-        # One row a user: the bank's rows stand in the order of the samples.
-        labels = trained.labels[batch.samples]
+        # One row a user, in the order in which the bank was told of its rows.
+        labels = np.empty(len(batch))
+        labels[batch.entity_of["bank"]] = trained.labels[batch.samples]
         record = Record(gradient.form, gradient.rows, [one], labels, labels)
         estimates.append(solve(record))
         truths.append(labels)
