@@ -23,6 +23,7 @@ from protocol.errors import SettingsError
 READY_MADE = frozenset(
     {
         "scenarios.benches.alignment:table",
+        "scenarios.benches.arithmetic:epoch_table",
         "scenarios.catalog.bundled:breast_cancer",
         "scenarios.catalog.made_up:table",
         "scenarios.catalog.movielens:two_cinemas",
