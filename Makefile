@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-paths test-postgres test-report check check-native bench bench-alignment bench-network
+.PHONY: demo test test-paths test-postgres test-report check check-native bench bench-alignment bench-network bench-optimum
 .PHONY: cost-study fuzz faults flood try-deploy clean
 
 demo: .venv/installed
@@ -50,6 +50,10 @@ bench: .venv/installed
 # Both methods at the sizes they are promised for: a few minutes.
 bench-alignment: .venv/installed-dev
 	$(BIN)/python -m scenarios.benches.alignment
+
+# Rounds to the optimum, by optimizer; FATE=folder for its breast and default_credit tables.
+bench-optimum: .venv/installed
+	$(BIN)/python -m scenarios.benches.optimum $(FATE)
 
 # What gRPC between processes costs against one process.
 bench-network: .venv/installed

@@ -52,7 +52,7 @@ STUDIES = (
         "breast-cancer",
         "breast-cancer",
         ("key_bits=2048,1024,3072", "disclosure=shared,open,none"),
-        ("epochs=10",),
+        ("epochs=10", "optimizer=adam", "batch_size=160"),
     ),
     Study(
         "default-credit",
