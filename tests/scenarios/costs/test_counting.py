@@ -31,6 +31,8 @@ CASES = {
         "latent_bound=2",
     ],
     "rows that a party lacks": ["disclosure=shared", 'parties.bank.missing="neutral"'],
+    "steps of second order": ["disclosure=shared", "epochs=12", "training.tolerance=1e-30"],
+    "steps of second order, open": ["disclosure=open", "epochs=4", "training.tolerance=1e-30"],
     "by phe": ["disclosure=open", "engine=phe", "epochs=1"],
 }
 
@@ -44,6 +46,9 @@ def counted(
     scenario = load_scenario(
         "epochs=2", "patience=100", "guard=warn", "batch_size=70", "split.test=0.3", *changes
     )
+    if request.param.startswith("steps of second order"):
+        training = scenario.training.model_copy(update={"batch_size": None})
+        scenario = scenario.model_copy(update={"training": training})
     return Conversation(scenario, Shapes.of(scenario)), runner.run(scenario)
 
 
