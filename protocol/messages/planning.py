@@ -102,7 +102,7 @@ class OpenedColumns(Message):
     """
 
     senders = DATA_ROLES
-    receivers = frozenset({Role.LABEL, Role.COORDINATOR})
+    receivers = frozenset(Role)
     discloses = "of how many of the sender's columns the gradient is opened in each batch, and whether any is not 0/1"
 
     columns: IntArray

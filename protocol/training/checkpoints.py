@@ -178,15 +178,7 @@ class Checkpoints:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder.chmod(0o700)  # another may have made it
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                try:
-                    file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    os.replace(file.name, kept[0])
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
+            self._write(kept[0], body)
             # Whatever else is here is older, of a training that was given up, or half written when this party died.
             for other in set(self._folder.iterdir()) - set(kept):
                 other.unlink()
@@ -195,6 +187,16 @@ class Checkpoints:
                 f"the checkpoint of epoch {state.done} cannot be written to {self._folder}: {error.strerror}; "
                 "make room, then --resume takes the training up"
             ) from None
+
+    def note_repeats(self, state: TrainingState, repeated: int) -> None:
+        """Enter repeated rounds, in what is kept as well: to break a training off must not undo the count."""
+        if repeated == state.repeated:
+            return
+        state.repeated = repeated
+        for path in self._paths():
+            if (fields := _read(path)) is not None and fields["training"] == state.training:
+                fields["counts"][0] = repeated
+                self._write(path, msgpack.packb(fields))
 
     def kept(self) -> tuple[bytes, list[int]]:
         """Return which training is kept, and after which epochs; raises CheckpointError if it was of other data."""
@@ -215,6 +217,18 @@ class Checkpoints:
         kept = state.taken_up(fields)
         guard.opened, guard.withheld = kept.opened, kept.withheld
         return kept
+
+    def _write(self, path: Path, body: bytes) -> None:
+        """Write a file whole or not at all."""
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            try:
+                file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
 
     def _path(self, done: int) -> Path:
         assert self._folder is not None

@@ -88,6 +88,12 @@ class Guard:
             self.warnings.append(sentence)
 
 
+def most_columns(n_rows: int, settings: TrainingSettings) -> int:
+    """Return of how many columns the guard lets a gradient be opened in a batch of so many distinct rows."""
+    entries = 1 + settings.n_factors
+    return n_rows // (settings.guard_ratio * entries) if n_rows >= _FEWEST_ROWS else 0
+
+
 def openable(rows: FixedPointMatrix, min_support: int, *, with_total: bool = False) -> IntArray:
     """Return the columns whose gradient entries may be opened, ``with_total`` if the sum of all rows is opened besides.
 

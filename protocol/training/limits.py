@@ -2,13 +2,14 @@
 
     feature parties -> label     OpenedColumns    of how many columns a batch's gradient is opened to the sender
     label -> coordinator         Allowance        how many ciphertexts that makes, for each feature party
-    label -> coordinator         OpenedColumns    its own, where residuals are hidden from it (``shared``)
+    label -> everyone            OpenedColumns    its own, where residuals are hidden from it (``shared``)
 
 Gradients of feature parties tell about labels: the label party holds what they declare against the guards and works
-out what the coordinator opens to them. Its own tell about the others' logits: there the coordinator does both, on the
-feature parties' behalf. It opens exactly what was declared, in as many rounds as were scheduled, and ends the run with
-the name of whoever asks for more. That a ciphertext holds a gradient and nothing else nobody can see: a party that
-deviates has as many numbers of its choice opened as an honest one has entries (docs/security.md).
+out what the coordinator opens to them. Its own tell about the others' logits: there the feature parties do so, and the
+coordinator, who under ``shared`` knows the rows of each batch, for everyone. It opens exactly what was declared, in as
+many rounds as were scheduled, and ends the run with the name of whoever asks for more. That a ciphertext holds a
+gradient and nothing else nobody can see: a party that deviates has as many numbers of its choice opened as an honest
+one has entries (docs/security.md).
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from scipy.special import pdtrc
 from protocol import ledger
 from protocol.batches import Batch
 from protocol.encryption.keys import PublicKey
-from protocol.errors import RemoteProtocolError
+from protocol.errors import GuardError, RemoteProtocolError
 from protocol.messages.planning import Allowance, OpenedColumns
 from protocol.messages.rounds import RoundCheck, RoundEnd
 from protocol.numbers import IntArray
 from protocol.settings import ProtocolSettings
 from protocol.sharing.shares import RESIDUAL_BITS
 from protocol.training.gradients import GradientForm
-from protocol.training.guards import Guard
+from protocol.training.guards import Guard, most_columns
 from protocol.transport.channel import Channel
 
 _BY_CHANCE = 1e-9
@@ -71,8 +72,34 @@ async def allow(
             ciphertexts = _ciphertexts(forms, public_key, declared.columns)
             await channel.send(roster.coordinator, Allowance(party, ciphertexts))
     if settings.training.disclosure == "shared":
-        await declare(channel, roster.coordinator, guard, scaled=True)
+        for party in [roster.coordinator, *roster.features]:
+            await declare(channel, party, guard, scaled=True)
     return scaled
+
+
+async def be_allowed(
+    channel: Channel,
+    settings: ProtocolSettings,
+    samples: Sequence[int],
+    guard: Guard,
+    *,
+    scaled: bool,
+) -> None:
+    """Feature party: declare, and hold what the label party declares against the guards, of batches of so many samples.
+
+    Raises GuardError where that is too much.
+    """
+    label = channel.roster.label
+    await declare(channel, label, guard, scaled=scaled)
+    if settings.training.disclosure != "shared":
+        return
+    declared = (await channel.receive(label, OpenedColumns)).columns
+    if len(declared) != len(samples):
+        raise RemoteProtocolError(
+            f"{label} declared openings for {len(declared)} batches where there are {len(samples)}"
+        )
+    for n_rows, n_columns in zip(samples, declared.tolist(), strict=True):
+        guard.check(label, n_rows, n_columns)
 
 
 def _forms(
@@ -140,6 +167,15 @@ class Allowances:
                 guard.check(label, len(batch), n_columns)
             forms = _forms(settings, batches, channel.roster.n_data_parties, scaled=True)
             ciphertexts[label] = _ciphertexts(forms, public_key, declared)
+            for party in channel.roster.features:
+                rows = [len(batch.entities[party]) for batch in batches]
+                most = np.array([most_columns(n, settings.training) for n in rows])
+                allowed = _ciphertexts(forms, public_key, most)
+                if settings.training.guard == "strict" and (ciphertexts[party] > allowed).any():
+                    raise GuardError(
+                        f"{label} lets {party} have more ciphertexts opened than the guards allow in batches of "
+                        f"{min(rows)} distinct rows; use more rows or fewer columns"
+                    )
         return cls(ciphertexts)
 
     def check(self, party: str, number: int, came: int) -> None:
@@ -208,8 +244,16 @@ async def settle_round(channel: Channel, repeats: Repeats, *, exceeded: bool) ->
     return repeat
 
 
-async def end_round(channel: Channel, repeats: Repeats) -> bool:
-    """Hear from the label party whether the round is repeated; raises RemoteProtocolError if that is too often."""
-    repeat = (await channel.receive(channel.roster.label, RoundEnd)).repeat
+async def end_round(channel: Channel, repeats: Repeats, *, exceeded: bool = False) -> bool:
+    """Hear from the label party whether the round is repeated.
+
+    Raises RemoteProtocolError if that is too often, or if it is not where an own number has ``exceeded`` its bound.
+    """
+    label = channel.roster.label
+    repeat = (await channel.receive(label, RoundEnd)).repeat
+    if exceeded and not repeat:
+        raise RemoteProtocolError(
+            f"{label} goes on from a round with numbers beyond their bounds; expected it to repeat that"
+        )
     repeats.count(*([channel.roster.label] if repeat else []))
     return repeat

@@ -66,18 +66,10 @@ from protocol.sharing.agreement import (
 from protocol.sharing.dealing import deal, deals
 from protocol.sharing.evaluator import Evaluator
 from protocol.sharing.shares import RESIDUAL_BITS, TRUNCATED_BITS, Series, to_reals
+from protocol.training import limits
 from protocol.training.checkpoints import Checkpoints, TrainingState, follow_start, lead_start
 from protocol.training.gradients import GradientForm, residual_slots
 from protocol.training.guards import Guard
-from protocol.training.limits import (
-    Allowances,
-    Repeats,
-    allow,
-    check_plan,
-    declare,
-    end_round,
-    settle_round,
-)
 from protocol.training.opening import GradientOpener, announce, open_gradient, pass_on
 from protocol.training.samples import Samples, batch_plan
 from protocol.training.steps import Stepper, coordinate_step
@@ -119,7 +111,9 @@ async def train_label_party(
     )
     await channel.send(channel.roster.coordinator, Schedule(len(batches), to_come))
     kind = _SharedRounds if training.disclosure == "shared" else _OpenRounds
-    rounds = kind(channel, settings, samples, labels, matrix, batches, state, guard, opener)
+    rounds = kind(
+        channel, settings, samples, labels, matrix, batches, state, guard, opener, checkpoints
+    )
     await rounds.agree()
     for epoch in range(state.done, state.done + to_come):
         started, losses = time.perf_counter(), list[float | None]()
@@ -158,6 +152,7 @@ class _LabelRounds:
     state: TrainingState
     guard: Guard
     opener: GradientOpener
+    checkpoints: Checkpoints
 
     @cached_property
     def stepper(self) -> Stepper:
@@ -168,7 +163,7 @@ class _LabelRounds:
 
     async def _allow(self) -> Mapping[str, bool]:
         batches, key = self.samples.split.batches, self.opener.public_key
-        return await allow(self.channel, self.settings, batches, self.guard, key)
+        return await limits.allow(self.channel, self.settings, batches, self.guard, key)
 
     @property
     def _bounds(self) -> Bounds:
@@ -193,7 +188,7 @@ class _SharedRounds(_LabelRounds):
         self.series = Series.fit(self._bounds.joint)
         sizes = [len(batch) for batch in self.samples.split.batches]
         parties, done = self.channel.roster.n_data_parties, self.state.repeated
-        self.repeats = Repeats.of(self.settings, sizes, parties, done)
+        self.repeats = limits.Repeats.of(self.settings, sizes, parties, done)
 
     async def agree(self) -> None:
         split = self.samples.split
@@ -214,8 +209,10 @@ class _SharedRounds(_LabelRounds):
             slots = form.complete(self.opener.accept(form, theirs, len(batch), coordinator), share)
             await pass_on(self.channel, batch, form, slots, self.encryptor)
             gradient = await self.opener.open(form, rows, slots, model, columns)  # steps 5, 6
-            repeat = await settle_round(self.channel, self.repeats, exceeded=gradient.exceeded)  # 7
-            self.state.repeated += repeat
+            repeat = await limits.settle_round(
+                self.channel, self.repeats, exceeded=gradient.exceeded
+            )  # 7
+            self.checkpoints.note_repeats(self.state, self.state.repeated + repeat)
         total = to_reals(share[:, 0].sum(keepdims=True) + theirs.total, RESIDUAL_BITS)
         await self.stepper.take(gradient.mean(), total.item() / len(batch))
         self.guard.count(number, rows.n_columns)
@@ -299,15 +296,15 @@ async def train_feature_party(
         initial_model(settings, encoder, generator(settings.seed, channel.name), bias=False)
     )
     state, to_come = await follow_start(channel, label, checkpoints, state, guard)
-    check_plan(state.done + to_come, settings, sender=label)
+    limits.check_plan(state.done + to_come, settings, sender=label)
     scaled = shared or matrix.scaled.shape[1] > 0
-    await declare(channel, label, guard, scaled=scaled)
     series = await receive_series(channel) if deals(channel, settings) else None
 
     stepper = Stepper.of(channel, settings, state, batches, guard.columns)
     model, bounds = state.model, Bounds.of(settings, channel.roster.n_data_parties)
     *n_samples, n_validation = plan.samples.tolist()
-    repeats = Repeats.of(settings, n_samples, bounds.parties, state.repeated)
+    await limits.be_allowed(channel, settings, n_samples, guard, scaled=scaled)
+    repeats = limits.Repeats.of(settings, n_samples, bounds.parties, state.repeated)
     for _ in range(to_come):
         for number, rows in enumerate(batches):
             with channel.ledger.during_round():
@@ -322,8 +319,10 @@ async def train_feature_party(
                     repeat = False
                     if shared:
                         await channel.send(label, RoundCheck(gradient.exceeded))  # step 7
-                        repeat = await end_round(channel, repeats)
-                        state.repeated += repeat
+                        repeat = await limits.end_round(
+                            channel, repeats, exceeded=gradient.exceeded
+                        )
+                        checkpoints.note_repeats(state, state.repeated + repeat)
                 await stepper.take(gradient.mean())  # step 8
                 guard.count(number, matrix.n_columns)
 
@@ -348,14 +347,14 @@ async def coordinate_training(
         for party in [roster.label, *roster.features]:
             await channel.send(party, announcement)
     schedule = await channel.receive(roster.label, Schedule)  # step 2
-    check_plan(schedule.epochs, settings, sender=roster.label)
+    limits.check_plan(schedule.epochs, settings, sender=roster.label)
     if settings.training.disclosure == "shared":
         assert private_key is not None, "only disclosure 'none' does without encryption"
         await _coordinate_shares(channel, settings, private_key, schedule)
         return
     if private_key is not None:
         key = private_key.public_key
-        allowances = await Allowances.receive(channel, settings, key, schedule.rounds)
+        allowances = await limits.Allowances.receive(channel, settings, key, schedule.rounds)
     for _ in range(schedule.epochs):
         for number in range(schedule.rounds):
             with channel.ledger.during_round():
@@ -376,8 +375,8 @@ async def _coordinate_shares(
     series = await receive_series(channel)
     *batches, validation = await receive_positions(channel, features)
     key, parties = private_key.public_key, channel.roster.n_data_parties
-    allowances = await Allowances.receive(channel, settings, key, schedule.rounds, batches)
-    repeats = Repeats.of(settings, [len(batch) for batch in batches], parties, done=0)
+    allowances = await limits.Allowances.receive(channel, settings, key, schedule.rounds, batches)
+    repeats = limits.Repeats.of(settings, [len(batch) for batch in batches], parties, done=0)
     for _ in range(schedule.epochs):
         for number, batch in enumerate(batches):
             form = GradientForm.of(settings, len(batch), parties, scaled=True)
@@ -391,7 +390,7 @@ async def _coordinate_shares(
                     await channel.send(label, EncryptedShares(*encrypted, total))  # step 4
                     for party in [*features, label]:
                         await open_gradient(channel, private_key, party, number, allowances)  # 5, 6
-                    repeat = await end_round(channel, repeats)  # step 7
+                    repeat = await limits.end_round(channel, repeats)  # step 7
                 await coordinate_step(channel, settings)  # step 8
         sums = await evaluator.gather(validation)  # step 9
         share = await evaluator.squared_residuals(series, sums, None)

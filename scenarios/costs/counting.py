@@ -218,7 +218,8 @@ class Conversation:
             samples = sum(batch.samples * batch.times for batch in batches)
             for party in (COORDINATOR, self._dealer):
                 yield self._transfer(label, party, "SigmoidSeries", _WORD * self.waves // 2)
-            yield self._transfer(label, COORDINATOR, "OpenedColumns", _WORD * (listed - 1) + 1)
+            for party in (COORDINATOR, *self.features):
+                yield self._transfer(label, party, "OpenedColumns", _WORD * (listed - 1) + 1)
             for _ in self.features:
                 size = _WORD * (samples + 2 * listed)
                 yield self._transfer(label, COORDINATOR, "SamplePositions", size)

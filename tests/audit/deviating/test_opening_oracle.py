@@ -132,7 +132,7 @@ def test_a_false_declaration_gets_no_more_than_the_guard_allows(
         columns = np.full(2, 60)
         await channel.send(receiver, OpenedColumns(columns, scaled))
 
-    monkeypatch.setattr("protocol.training.roles.declare", declare)
+    monkeypatch.setattr("protocol.training.limits.declare", declare)
     with pytest.raises(GuardError, match="bank has 60 columns but batches of"):
         runner.run(load_scenario("epochs=1", KEY))
 

@@ -18,7 +18,7 @@ import pytest
 from protocol.errors import RemoteProtocolError
 from protocol.messages.rounds import RoundCheck, RoundEnd
 from protocol.settings import ProtocolSettings, TrainingSettings
-from protocol.training import roles
+from protocol.training import limits
 from protocol.training.limits import Repeats, most_by_chance, settle_round
 from protocol.transport.channel import Channel
 from scenarios.running import runner
@@ -42,7 +42,7 @@ def deviates(patch: pytest.MonkeyPatch) -> list[bool]:
         asked.append(True)
         return True
 
-    patch.setattr(roles, "settle_round", settle)
+    patch.setattr(limits, "settle_round", settle)
     return asked
 
 

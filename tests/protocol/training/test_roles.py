@@ -298,7 +298,7 @@ def test_a_round_on_shares_in_order(load_scenario: LoadScenario) -> None:
         *("PublicKeyAnnouncement", "Opening", "EncryptedShares", "OpenedGradients"),
         *("Opening", "Opening", "BrierShare"),
     ]
-    plan = ["BatchPlan", "TrainingStart"]
+    plan = ["BatchPlan", "TrainingStart", "OpenedColumns"]
     assert between("shop", "telco") == [*plan, "EncryptedResiduals", "RoundEnd", "EpochEnd"]
 
 
