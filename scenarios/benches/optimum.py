@@ -129,10 +129,9 @@ def fewest(frames: Mapping[str, pd.DataFrame], gap: float, **training: object) -
 def main(folder: Path | None) -> None:
     """Print a row for each table and optimizer, ratios against quasi-newton."""
     console = Console()
-    headings = ["rounds", "gap", "seconds", "opened", "MB", "rounds x", "seconds x", "opened x"]
-    table = new_table(
-        "Rounds to the optimum, 2048 bits, 'shared'", ["table", "optimizer"], headings
-    )
+    title = "Rounds to the optimum, 2048 bits, 'shared'; times: rounds / seconds / entries"
+    headings = ["rounds", "gap", "s", "opened", "MB", "times"]
+    table = new_table(title, ["table", "optimizer"], headings)
     for name, gap, frames in tables(folder):
         choices: dict[str, dict[str, object]] = {
             "quasi-newton": {"optimizer": "quasi-newton", "tolerance": 1e-15}
@@ -149,22 +148,21 @@ def main(folder: Path | None) -> None:
                 reached[rounds] = settings
         if reached:
             best = reached[min(reached)]
-            choices[f"adam, rate {best['learning_rate']}"] = best
+            choices[f"adam {best['learning_rate']}"] = best
         base: Measured | None = None
         for label, settings in choices.items():
             rounds = fewest(frames, gap, **settings) or _ROUNDS[-1]
             done = measure(frames, disclosure="shared", epochs=rounds, **settings)
             base = base or done
             table.add_row(
-                f"{name}, within {gap:.0e}",
+                f"{name} {gap:.0e}",
                 label,
                 f"{done.rounds}",
                 f"{done.gap:.1e}",
                 f"{done.seconds:.1f}",
                 f"{done.opened:,}",
                 f"{done.size / 1e6:,.1f}",
-                f"{done.rounds / base.rounds:.1f}",
-                f"{done.seconds / base.seconds:.1f}",
+                f"{done.rounds / base.rounds:.1f} / {done.seconds / base.seconds:.1f} / "
                 f"{done.opened / base.opened:.1f}",
             )
     console.print(table)
