@@ -31,6 +31,7 @@ FloatArray = NDArray[np.float64]
 MEMORY = 8
 MOST_EXACT_COLUMNS = 3000  # whose matrix takes 72 MB
 _RIDGE = 1e-8
+_BLOCK_ROWS = 1 << 12
 _OVERSHOT = 0.5
 _FLAT = 1e-10  # below it products are what rounding has left
 
@@ -48,32 +49,47 @@ class Preconditioner:
     @classmethod
     def of(
         cls,
-        scaled: FloatArray,
+        scaled: NDArray[Any],
         indicators: sparse.csr_array[np.int8],
         l2: FloatArray,
         curvature: float,
         *,
+        unit: float = 1.0,
         bias: bool = False,
     ) -> Self:
         """Factor the bound of a party's own curvature.
 
-        ``scaled`` (n_rows, n_scaled) stand before ``indicators`` (n_rows, n_indicators); ``l2`` (n_columns,) is as in
-        the loss, ``curvature`` bounds its second derivative in the logit. Beyond MOST_EXACT_COLUMNS columns,
-        indicators are taken one by one, as if no two went together.
+        ``scaled`` (n_rows, n_scaled), in units of ``unit``, stand before ``indicators`` (n_rows, n_indicators); ``l2``
+        (n_columns,) is as in the loss, ``curvature`` bounds its second derivative in the logit. Beyond
+        MOST_EXACT_COLUMNS columns, indicators are taken one by one, as if no two went together.
         """
-        ones, n_rows = indicators.astype(np.float64), len(scaled)
-        n, exact = max(n_rows, 1), scaled.shape[1] + ones.shape[1] <= MOST_EXACT_COLUMNS
-        columns = np.hstack([scaled, ones.toarray()]) if exact else scaled
-        penalties = l2[: columns.shape[1]]
-        if bias and exact:  # the bias goes with every column; beside a diagonal it goes alone
-            columns = np.hstack([columns, np.ones((n_rows, 1))])
-            penalties = np.append(penalties, 0.0)
-        matrix = curvature * columns.T @ columns / n + np.diag(penalties + _RIDGE)
-        diagonal = curvature * np.asarray(ones.multiply(ones).sum(axis=0)).ravel() / n
-        root = np.zeros(0) if exact else np.sqrt(diagonal + l2[scaled.shape[1] :] + _RIDGE)
-        if bias and not exact:
-            root = np.append(root, np.sqrt(curvature))
-        return cls(cholesky(matrix, lower=True) if len(matrix) else matrix, root)
+        n_rows, n_scaled = scaled.shape
+        exact = n_scaled + indicators.shape[1] <= MOST_EXACT_COLUMNS
+        with_bias = (
+            bias and exact
+        )  # the bias goes with every column; beside a diagonal it goes alone
+        size = (n_scaled + indicators.shape[1] if exact else n_scaled) + with_bias
+        matrix = np.zeros((size, size))
+        for start in range(0, n_rows, _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            dense: list[NDArray[Any]] = [
+                scaled[rows] * unit,
+                np.ones((len(scaled[rows]), int(with_bias))),
+            ]
+            if exact:
+                dense.insert(1, indicators[rows].toarray())
+            columns = np.hstack(dense).astype(np.float64)
+            matrix += columns.T @ columns
+        matrix *= curvature / max(n_rows, 1)
+        penalised = size - with_bias
+        matrix[np.arange(size), np.arange(size)] += np.append(l2[:penalised], [0.0] * with_bias)
+        matrix[np.arange(size), np.arange(size)] += _RIDGE
+        root = np.zeros(0)
+        if not exact:
+            ones = np.asarray(indicators.sum(axis=0, dtype=np.float64)).ravel()
+            root = np.sqrt(curvature * ones / max(n_rows, 1) + l2[n_scaled:] + _RIDGE)
+            root = np.append(root, [np.sqrt(curvature)] * bias)
+        return cls(cholesky(matrix, lower=True) if size else matrix, root)
 
     def whiten(self, gradient: FloatArray) -> FloatArray:
         """Return ``R^-1 g`` (n,)."""

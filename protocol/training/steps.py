@@ -86,10 +86,11 @@ class QuasiNewton(Stepper):
         self.has_bias = model.bias is not None
         own = rows.select(columns)
         self.preconditioner = Preconditioner.of(
-            own.scaled / 2.0**FRACTION_BITS,
+            own.scaled,
             own.indicators,
             model.l2[columns, 0],
             settings.training.link.curvature,
+            unit=2.0**-FRACTION_BITS,
             bias=self.has_bias,
         )
         if state.vectors is None:
