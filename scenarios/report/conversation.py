@@ -10,32 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from protocol.ledger import MessageRecord, Receipts
-from protocol.messages.planning import (
-    Allowance,
-    BatchPlan,
-    KeptEpochs,
-    OpenedColumns,
-    SamplePositions,
-    Schedule,
-    SigmoidSeries,
-    TrainingStart,
-)
+from protocol.messages import MESSAGES, planning, setup
 from protocol.messages.rounds import BrierShare, EpochEnd
-from protocol.messages.setup import PublicKeyAnnouncement
 
 _ONCE = {
-    kind.__name__
-    for kind in (
-        PublicKeyAnnouncement,
-        BatchPlan,
-        OpenedColumns,
-        Allowance,
-        Schedule,
-        SigmoidSeries,
-        SamplePositions,
-        KeptEpochs,
-        TrainingStart,
-    )
+    name
+    for name, kind in MESSAGES.items()
+    if kind.__module__ in (setup.__name__, planning.__name__)
 }
 _EACH_EPOCH = {kind.__name__ for kind in (BrierShare, EpochEnd)}
 
