@@ -23,7 +23,7 @@ from parties.model import LocalModel, joint_logits
 from protocol import ledger
 from protocol.batches import Batch, check_positions
 from protocol.contributions import Bounds, Contribution, collect, offer
-from protocol.errors import GuardError
+from protocol.errors import GuardError, RemoteProtocolError
 from protocol.messages.scoring import LogitShare, ScoreRequest, ScoreSchedule
 from protocol.numbers import FloatArray, IntArray, Words
 from protocol.settings import ProtocolSettings
@@ -213,6 +213,7 @@ class Scorer:
         channel, factors = self.channel, self.settings.training.n_factors
         request = await channel.receive(channel.roster.label, ScoreRequest)
         check_positions(request.entities, self.matrix.n_rows, sender=channel.roster.label)
+        self._check_side(request)
         self._count.add(request.logits, len(request.entities))
         rows = self.matrix.take(request.entities)
         contribution = Bounds.of(self.settings, channel.roster.n_data_parties).contribution(
@@ -221,3 +222,14 @@ class Scorer:
         await offer(channel, self.settings, contribution)
         if deals(channel, self.settings) and factors:
             await deal_logits(channel, request.logits.tolist(), factors)
+
+    def _check_side(self, request: ScoreRequest) -> None:
+        """Refuse pairs of more users, or items, than their side of the pairs has."""
+        roster = self.channel.roster
+        on_items = roster.members[self.channel.name].entity == ITEM
+        declared = request.logits.tolist()[-1 if on_items else 0]
+        if len(request.entities) > declared:
+            raise RemoteProtocolError(
+                f"{roster.label} named {len(request.entities)} entities of {self.channel.name} but declared {declared} "
+                "on their side of the pairs; expected no more than declared"
+            )

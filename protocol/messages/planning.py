@@ -35,8 +35,9 @@ class BatchPlan(Message):
             and is_list(self.entities)
             and len(self.sizes) > 1
             and are_sizes(self.sizes, len(self.entities))
-            and bool(np.all(self.samples >= self.sizes)),
-            "batches whose sizes add up to the entities listed",
+            and bool(np.all(self.samples >= self.sizes))
+            and all(len(np.unique(rows)) == len(rows) for rows in self.batches()),
+            "batches whose sizes add up to the entities listed, each of them once in a batch",
         )
 
     def batches(self) -> list[IntArray]:
@@ -182,7 +183,7 @@ class SamplePositions(Message):
             and is_list(self.positions)
             and len(self.samples) > 0
             and are_sizes(self.samples, len(self.positions))
-            and bool(np.all(self.entities >= 0))
+            and bool(np.all((self.entities >= 0) & (self.entities <= self.samples)))
             and all(
                 bool(np.all((rows >= -1) & (rows < number)))
                 for rows, number in zip(self.batches(), self.entities, strict=True)

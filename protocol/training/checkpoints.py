@@ -259,7 +259,7 @@ async def lead_start(
         state = checkpoints.load(state, max(common), guard)
     else:
         state.training = secrets.token_bytes(16)
-    to_come = 0 if state.finished else epochs - state.done
+    to_come = 0 if state.finished else max(0, epochs - state.done)
     for party in followers:
         await channel.send(party, TrainingStart(state.training, state.done, to_come))
     return state, to_come

@@ -84,7 +84,8 @@ class Guard:
         )
         if self.settings.guard == "strict":
             raise GuardError(sentence)
-        if not self.warnings:  # one batch stands for all that are as small
+        # One batch stands for all of a party's that are as small.
+        if not any(line.startswith(f"{party} has ") for line in self.warnings):
             self.warnings.append(sentence)
 
 

@@ -111,7 +111,7 @@ def seeds() -> list[bytes]:
         Allowance("bank", numbers),
         Schedule(3, 4),
         SigmoidSeries(32, numbers),
-        SamplePositions("bank", numbers, np.array([2, 2]), np.array([4, 4])),
+        SamplePositions("bank", numbers % 2, np.array([2, 2]), np.array([2, 2])),
         PartialLogits(np.ones(3), np.ones((3, 2))),
         ContributionSeed(secret),
         ContributionShare(words),

@@ -62,6 +62,8 @@ MALFORMED: dict[str, Callable[[], Message]] = {
     "logits in a square": lambda: ScoreSchedule(of(1, 1)[:, None]),
     "fewer logits than entities": lambda: ScoreRequest(of(0, 1, 2), of(2)),
     "no pairs of some entities": lambda: ScoreRequest(of(0, 1, 2), of(3, 0)),
+    "an entity twice in a batch": lambda: BatchPlan(of(0, 0, 1), of(2, 1), of(2, 1)),
+    "more entities than samples": lambda: SamplePositions("bank", of(0, 1), of(2), of(3)),
     "fewer pairs than entities": lambda: ScoreRequest(of(0, 1, 2), of(2, 1)),
 }
 

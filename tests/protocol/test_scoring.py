@@ -10,7 +10,7 @@ from protocol.contributions import Contribution
 from protocol.errors import GuardError, RemoteProtocolError
 from protocol.messages.forward import PartialLogits
 from protocol.messages.scoring import LogitShare, ScoreRequest, ScoreSchedule
-from protocol.scoring import LogitCount, SumScores, request_pairs
+from protocol.scoring import LogitCount, Scorer, SumScores, request_pairs
 from protocol.transport.in_process import InProcessTransport
 from scenarios.judging import baselines
 from scenarios.judging.baselines import JOINT, POOLED
@@ -149,6 +149,21 @@ def test_the_coordinator_counts_logits_too(
     monkeypatch.setattr(ScoreSchedule, "__init__", many)
     with pytest.raises(GuardError, match="coordinator was asked for 1001 joint logits"):
         runner.run(scenario)
+
+
+def test_more_entities_than_their_side_of_the_pairs_are_refused(recommender: Run) -> None:
+    transport, half = InProcessTransport(), recommender.feature_parties["bank"]
+    channels = runner.connect(recommender.scenario, transport)
+    scorer = Scorer(channels["bank"], recommender.scenario, half.model, half.matrix)
+
+    async def ask() -> None:
+        await channels["shop"].send("bank", ScoreRequest(np.arange(3), np.array([2, 9])))
+        await channels["shop"].receive("bank", PartialLogits)
+
+    roles = {"shop": ask(), "bank": scorer.answer()}
+    ledgers = {name: channels[name].ledger for name in roles}
+    with pytest.raises(RemoteProtocolError, match="shop named 3 entities of bank but declared 2"):
+        asyncio.run(transport.run(roles, ledgers))
 
 
 def test_pair_scores_by_hand() -> None:

@@ -62,6 +62,11 @@ def test_warn_collects_each_sentence_once() -> None:
     guard.admit(matrix(10, 3))
     guard.admit(matrix(10, 3))
     assert len(guard.warnings) == 1
+    guard.check("telco", 10, 4)
+    assert [line.split(" but")[0] for line in guard.warnings] == [
+        "bank has 3 columns",
+        "telco has 4 columns",
+    ]
 
 
 def test_without_encryption_there_is_nothing_to_guard() -> None:
