@@ -53,11 +53,15 @@ from protocol.messages.rounds import (
     MaskedGradients,
     OpenedGradients,
     PlainResiduals,
+    ProductSeed,
+    ProductShare,
+    ProductSum,
     RoundCheck,
     RoundEnd,
+    Step,
 )
 from protocol.messages.scoring import LogitShare, ScoreRequest, ScoreSchedule
-from protocol.messages.setup import PublicKeyAnnouncement
+from protocol.messages.setup import PublicKeyAnnouncement, SessionKey
 from protocol.numbers import Ciphertexts, Residues
 from protocol.transport.channel import split
 from protocol.transport.codec import decode, encode, unpack
@@ -98,6 +102,7 @@ def seeds() -> list[bytes]:
     numbers, words = np.arange(4), np.arange(6, dtype=np.uint64).reshape(3, 2)
     secret, some, none = bytes(32), Ciphertexts(8, bytes(24)), Ciphertexts(8, b"")
     true = [
+        SessionKey(secret),
         PublicKeyAnnouncement(secret, Residues(1, secret)),
         IdKindAnnouncement("user", IdKind.INTEGER),
         BlindingKey("user", secret),
@@ -123,6 +128,10 @@ def seeds() -> list[bytes]:
         PlainResiduals(numbers[:, None]),
         MaskedGradients(some),
         OpenedGradients(Residues(8, bytes(16))),
+        ProductSeed(secret),
+        ProductShare(words[:, 0]),
+        ProductSum(words[:, 0]),
+        Step(np.ones(3), True, False, False),
         RoundCheck(False),
         RoundEnd(True),
         BrierShare(words[:1, 0]),
