@@ -204,13 +204,16 @@ class TransportContract(ABC):
         ("attack", "match"),
         [
             ("altered", "altered on its way"),
-            ("altered header", "was expected to send ScoreRequest as message 1"),
+            ("altered header", "was expected to send ScoreRequest as message 2"),
             ("truncated", "not an envelope"),
             ("cut within", "altered on its way"),
-            ("replayed", "as message 2 of this run to bank, but sent ScoreRequest as message 1"),
-            ("reordered", "as message 1 of this run to bank, but sent ScoreRequest as message 2"),
-            ("dropped", "as message 1 of this run to bank, but sent ScoreRequest as message 2"),
-            ("another run", "as message 1 of this run to bank, but sent ScoreRequest as message 1"),
+            ("replayed", "as message 3 of this run to bank, but sent ScoreRequest as message 2"),
+            ("reordered", "as message 2 of this run to bank, but sent ScoreRequest as message 3"),
+            ("dropped", "as message 2 of this run to bank, but sent ScoreRequest as message 3"),
+            (
+                "another run",
+                "as message 2 of this run to bank, but sent ScoreRequest as message 2 of another",
+            ),
         ],
     )
     def test_what_somebody_meddled_with_is_refused(self, attack: str, match: str) -> None:
@@ -225,7 +228,7 @@ class TransportContract(ABC):
         held: list[bytes] = []
 
         def alter(envelope: bytes) -> Sequence[bytes]:
-            if b"SessionKey" in envelope:
+            if b"SessionKey" in envelope or b"KeyConfirmation" in envelope:
                 return [envelope]
             held.append(envelope)
             header, body = msgpack.unpackb(envelope)

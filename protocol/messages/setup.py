@@ -24,6 +24,15 @@ class SessionKey(Message):
 
 
 @dataclass(frozen=True, eq=False)
+class KeyConfirmation(Message):
+    """Nothing, under a seal: only who has agreed on the same keys can say it, and nothing else is said before."""
+
+    senders = DATA_ROLES
+    receivers = DATA_ROLES
+    discloses = "nothing: that its seal opens shows that both ends have the same keys"
+
+
+@dataclass(frozen=True, eq=False)
 class PublicKeyAnnouncement(Message):
     """The modulus n of the coordinator's Paillier key, little-endian, and the roots that prove it sound.
 

@@ -18,7 +18,7 @@ from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ledger import Ledger, MessageRecord
 from protocol.messages import MESSAGES
 from protocol.messages.message import Message, Role
-from protocol.messages.setup import SessionKey
+from protocol.messages.setup import KeyConfirmation, SessionKey
 from protocol.transport.codec import M, ciphertexts, decode, encode, unpack
 from protocol.transport.roster import Roster
 from protocol.transport.sealing import PROTOCOL_VERSION, Seals
@@ -58,9 +58,13 @@ class Channel:
         self._received: Counter[str] = Counter()
 
     async def greet(self, others: Sequence[str] | None = None) -> None:
-        """Exchange session keys with other data parties, by default with all, unless that is done.
+        """Agree on keys with other data parties, by default with all, unless that is done.
 
-        A conversation begins with it; else it comes before the first sealed word between two.
+            step 1  data parties <-> data parties  SessionKey       in the clear, through the coordinator's hands
+            step 2  data parties <-> data parties  KeyConfirmation  the first sealed word: is it the same key?
+
+        A conversation begins with it; else it comes before the first sealed word between two. Raises
+        RemoteProtocolError where somebody on the way has changed a key, before anything is said under it.
         """
         everyone = [self.roster.label, *self.roster.features]
         new = [other for other in others or everyone if other not in {self.name, *self._greeted}]
@@ -69,6 +73,10 @@ class Channel:
             await self.send(other, SessionKey(self._seals.session_key))
         for other in new:
             self._seals.agree(other, (await self.receive(other, SessionKey)).key)
+        for other in new:
+            await self.send(other, KeyConfirmation())
+        for other in new:
+            await self.receive(other, KeyConfirmation)
 
     async def send(self, receiver: str, message: Message) -> None:
         """Send a message; raises LocalProtocolError if it is not ours to say or not theirs to read."""
@@ -115,7 +123,7 @@ class Channel:
         if header != self._header(sender, self.name, kind.__name__, sequence):
             raise RemoteProtocolError(
                 f"{sender} was expected to send {kind.__name__} as message {sequence} of this run to {self.name}, "
-                f"but sent {_describe(header)}"
+                f"but sent {self._describe(header)}"
             )
         if sealed:
             body = self._seals.open(sender, sequence, body, header)
@@ -143,6 +151,16 @@ class Channel:
         )
         return packed
 
+    def _describe(self, header: bytes) -> str:
+        match unpack(header):
+            case [int(version), bytes(run), str(), str(), str(kind), int(sequence)]:
+                if version != PROTOCOL_VERSION:
+                    return f"a message of protocol version {version}; all parties need one version"
+                if kind in MESSAGES:
+                    another = "" if run == self.roster.run else " of another"
+                    return f"{kind} as message {sequence}{another}"
+        return "something else"
+
 
 def split(envelope: bytes, sender: str) -> tuple[bytes, bytes]:
     """Return an envelope's header and body; raises RemoteProtocolError if it has none."""
@@ -150,13 +168,3 @@ def split(envelope: bytes, sender: str) -> tuple[bytes, bytes]:
         case [bytes(header), bytes(body)]:
             return header, body
     raise RemoteProtocolError(f"{sender} sent bytes that are not an envelope")
-
-
-def _describe(header: bytes) -> str:
-    match unpack(header):
-        case [int(version), bytes(), str(), str(), str(kind), int(sequence)]:
-            if version != PROTOCOL_VERSION:
-                return f"a message of protocol version {version}; all parties need one version"
-            if kind in MESSAGES:
-                return f"{kind} as message {sequence}"
-    return "something else"

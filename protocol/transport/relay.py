@@ -93,8 +93,8 @@ class CoordinatorTransport(NetworkTransport):
             for receiver in self._parties
             if sender != receiver
         }
-        self._certificates = {
-            name: fingerprint(entry.certificate.encode()) for name, entry in roster.entries.items()
+        self._names = {
+            fingerprint(entry.certificate.encode()): name for name, entry in roster.entries.items()
         }
         self._refusals: dict[str, str] = {}
 
@@ -156,12 +156,14 @@ class CoordinatorTransport(NetworkTransport):
 
     async def _converse(self, requests: object, context: Any) -> None:
         """Serve one stream of whoever got through TLS."""
+        (certificate,) = context.auth_context()["x509_pem_cert"]
+        owner = self._names.get(fingerprint(certificate), "a stranger")
         try:
             async with asyncio.timeout(GREETING_SECONDS):
-                hello = self._check_greeting(await context.read(), context)
+                hello = self._check_greeting(await context.read(), owner)
         except (RemoteProtocolError, TimeoutError) as refusal:
             said = str(refusal) or "no greeting came in time"
-            log.warning("refused a connection from %s: %s", context.peer(), said)
+            log.warning("refused a connection from %s at %s: %s", owner, context.peer(), said)
             await context.abort(REFUSED, said)
             return
         party = self._parties[hello.name]
@@ -176,16 +178,18 @@ class CoordinatorTransport(NetworkTransport):
         if hello.name in self._refusals:
             await context.abort(REFUSED, self._refusals[hello.name])
 
-    def _check_greeting(self, data: Any, context: Any) -> Hello:
-        """Return the greeting of a party that may come in; raises RemoteProtocolError, fit for its eyes and the log."""
+    def _check_greeting(self, data: Any, owner: str) -> Hello:
+        """Return the greeting of a party that may come in, if ``owner`` of the certificate it is.
+
+        Raises RemoteProtocolError, fit for its eyes and the log.
+        """
         hello = unpack(data) if isinstance(data, bytes) else None
         if not isinstance(hello, Hello):
             raise RemoteProtocolError("expected a greeting")
         name, party = hello.name, self._parties.get(hello.name)
         if party is None:
             raise RemoteProtocolError("the roster lists no data party of that name")
-        (certificate,) = context.auth_context()["x509_pem_cert"]
-        if fingerprint(certificate) != self._certificates[name]:
+        if name != owner:
             raise RemoteProtocolError(f"the certificate is not the one the roster lists for {name}")
         if hello.agreement != self._agreement:
             raise RemoteProtocolError(

@@ -189,7 +189,7 @@ def flip(envelope: bytes, position: int) -> bytes:
     [
         (lambda envelope: flip(envelope, -1), "altered on its way"),
         (lambda envelope: flip(envelope, -20), "altered on its way"),
-        (lambda envelope: flip(envelope, 6), "was expected to send PartialLogits as message 1"),
+        (lambda envelope: flip(envelope, 6), "was expected to send PartialLogits as message 2"),
         (lambda envelope: envelope[:-1], "not an envelope"),
         (lambda envelope: b"", "not an envelope"),
         (lambda envelope: msgpack.packb([1, 2]), "not an envelope"),
@@ -208,7 +208,7 @@ def test_an_altered_envelope_is_refused(
 
 def test_a_replayed_envelope_is_refused(channels: dict[str, Channel], transport: Recorder) -> None:
     transport.alter = lambda envelope: transport.envelopes[0]
-    with pytest.raises(RemoteProtocolError, match="as message 2 of this run to shop, but sent Par"):
+    with pytest.raises(RemoteProtocolError, match="as message 3 of this run to shop, but sent Par"):
         exchange(channels)
 
 
@@ -227,7 +227,7 @@ def test_another_kind_or_version_is_named(
         await channels["shop"].send("bank", ScoreRequest(np.arange(2), np.array([2])))
         await channels["bank"].receive("shop", BatchPlan)
 
-    with pytest.raises(RemoteProtocolError, match="but sent ScoreRequest as message 1"):
+    with pytest.raises(RemoteProtocolError, match="but sent ScoreRequest as message 2"):
         asyncio.run(talk())
 
     def other_version(envelope: bytes) -> bytes:

@@ -123,10 +123,13 @@ REFUSED_GREETINGS: dict[str, tuple[bytes, str]] = {
     "malformed bytes": (b"\xde\xad\xbe\xef", "bytes came that are not a frame"),
     "empty": (b"", "bytes came that are not a frame"),
     "no greeting": (pack(Acknowledgement(0)), "expected a greeting"),
-    "another version": (
-        msgpack.packb([0, PROTOCOL_VERSION + 1, "bank", "whatever comes"]),
-        f"protocol version {PROTOCOL_VERSION} is spoken here, {PROTOCOL_VERSION + 1} came",
-    ),
+    **{
+        f"a version {when}": (
+            msgpack.packb([0, version, "bank", "whatever comes"]),
+            f"protocol version {PROTOCOL_VERSION} is spoken here, {version} came",
+        )
+        for when, version in (("before", PROTOCOL_VERSION - 1), ("after", PROTOCOL_VERSION + 1))
+    },
     "an unknown name": (hello("stranger"), "lists no data party of that name"),
     "another's name": (hello("shop"), "not the one the roster lists for shop"),
     "the coordinator's name": (hello("coordinator"), "lists no data party of that name"),
@@ -147,6 +150,7 @@ def test_whoever_is_refused_leaves_one_line_and_the_run_goes_on(
             assert code is grpc.StatusCode.FAILED_PRECONDITION, case
             assert words in details, case
             (record,) = caplog.records
+            assert record.getMessage().startswith("refused a connection from bank at ")
             assert words in record.getMessage()
             assert "\n" not in record.getMessage()
 
