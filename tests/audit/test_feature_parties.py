@@ -19,15 +19,17 @@ from audit.recording import (
 from protocol.encryption.keys import EncryptedVector
 from protocol.errors import RemoteProtocolError
 from protocol.messages.alignment import BlindingKey, IdKindAnnouncement, SharedPositions
-from protocol.messages.planning import BatchPlan, SigmoidSeries, TrainingStart
+from protocol.messages.planning import BatchPlan, OpenedColumns, SigmoidSeries, TrainingStart
 from protocol.messages.rounds import EncryptedResiduals, EpochEnd, OpenedGradients, RoundEnd
 from protocol.messages.scoring import ScoreRequest
-from protocol.messages.setup import PublicKeyAnnouncement, SessionKey
+from protocol.messages.setup import KeyConfirmation, PublicKeyAnnouncement, SessionKey
 from protocol.sharing import shares
 from protocol.training.opening import Gradient
 
 SETUP = {
     SessionKey,
+    KeyConfirmation,
+    OpenedColumns,
     PublicKeyAnnouncement,
     IdKindAnnouncement,
     BlindingKey,

@@ -61,7 +61,7 @@ from protocol.messages.rounds import (
     Step,
 )
 from protocol.messages.scoring import LogitShare, ScoreRequest, ScoreSchedule
-from protocol.messages.setup import PublicKeyAnnouncement, SessionKey
+from protocol.messages.setup import KeyConfirmation, PublicKeyAnnouncement, SessionKey
 from protocol.numbers import Ciphertexts, Residues
 from protocol.transport.channel import split
 from protocol.transport.codec import decode, encode, unpack
@@ -103,6 +103,7 @@ def seeds() -> list[bytes]:
     secret, some, none = bytes(32), Ciphertexts(8, bytes(24)), Ciphertexts(8, b"")
     true = [
         SessionKey(secret),
+        KeyConfirmation(),
         PublicKeyAnnouncement(secret, Residues(1, secret)),
         IdKindAnnouncement("user", IdKind.INTEGER),
         BlindingKey("user", secret),
