@@ -59,7 +59,7 @@ def cut_power(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def test_broken_anywhere_and_taken_up_the_model_is_the_same(
     load_scenario: LoadScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disclosure: str
 ) -> None:
-    scenario = load_scenario(f"disclosure={disclosure}", "epochs=3", "batch_size=90")
+    scenario = load_scenario(f"disclosure={disclosure}", "epochs=5", "batch_size=90")
     undisturbed = runner.run(scenario)
     messages = sum(len(ledger.sent) for ledger in undisturbed.ledgers.values())
     taken_up = 0
