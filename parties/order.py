@@ -1,10 +1,11 @@
-"""Orders that tell nobody anything: who is held out, and how rows and entities follow each other in what is sent.
+"""What nobody else can draw again: who is held out, how rows and entities follow each other, how weights begin.
 
 A run's seed is public, and whoever receives an order can undo what the seed alone has done to it. What is left must not
-be the order of somebody's file: files are often sorted, by label even. So orders are drawn under a key, of
+be the order of somebody's file: files are often sorted, by label even. Nor may a feature party's first weights be drawn
+by the seed: whoever is sent sums of a first round would solve them for its columns. So a party draws under a key, of
 
     SHA-256 of the table's contents    the same data and seed give the same orders, hence the same model
-    the seed
+    the seed and the party's name
     a secret of the party, if it has   without one, who knows a whole table but for one cell could confirm a guess at it
     one                                by the order that follows
 
@@ -41,7 +42,7 @@ class PrivateOrder:
     @classmethod
     def of(cls, dataset: PartyDataset, seed: int, secret: bytes = b"") -> Self:
         """Make the key of a table's owner for the runs with one seed."""
-        text = f"colonnade order 1 {seed} ".encode()
+        text = f"colonnade order 2 {seed} {dataset.party} ".encode()
         return cls(hmac.digest(secret, text + _digest(dataset), "sha256"))
 
     @classmethod

@@ -40,7 +40,8 @@ import numpy as np
 
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder, FixedPointMatrix
-from parties.model import generator, joint_logits
+from parties.model import joint_logits
+from parties.order import PrivateOrder
 from protocol.batches import Batch, check_positions
 from protocol.contributions import Bounds, Contribution, collect, offer
 from protocol.encryption.encryptors import Encryptor, KeyHolderEncryptor
@@ -272,10 +273,12 @@ async def train_feature_party(
     dataset: PartyDataset,
     aligned: IntArray,
     keep_in: Path | None = None,
+    secret: bytes = b"",
 ) -> TrainedHalf:
     """Follow the training; raises GuardError before it answers a leaky plan.
 
-    ``aligned`` says which rows of the own table are shared, in the agreed order; all messages count in it.
+    ``aligned`` says which rows of the own table are shared, in the agreed order; all messages count in it. Its first
+    weights are drawn under a key (parties/order.py), of which ``secret`` is its own part.
     """
     training, label = settings.training, channel.roster.label
     shared = training.disclosure == "shared"
@@ -292,8 +295,9 @@ async def train_feature_party(
         guard.admit(rows)
     checkpoints = Checkpoints(keep_in)
     checkpoints.describe(settings, batches)
+    order = PrivateOrder.of(dataset, settings.seed, secret)
     state = TrainingState.begin(
-        initial_model(settings, encoder, generator(settings.seed, channel.name), bias=False)
+        initial_model(settings, encoder, order.generator("weights"), bias=False)
     )
     state, to_come = await follow_start(channel, label, checkpoints, state, guard)
     limits.check_plan(state.done + to_come, settings, sender=label)

@@ -70,7 +70,7 @@ class TrainedLabelParty(TrainedHalf):
 def initial_model(
     settings: ProtocolSettings, encoder: FeatureEncoder, draw: np.random.Generator, *, bias: bool
 ) -> LocalModel:
-    """Return a party's half before the first round, drawn from the seed and its name, or under a key of its own."""
+    """Return a party's half before the first round, drawn under a key of its own (parties/order.py)."""
     training = settings.training
     l2 = np.full((len(encoder.column_names), 1 + training.n_factors), training.l2_factors)
     l2[:, 0] = np.where(encoder.identifiers, training.l2_ids, training.l2)

@@ -73,8 +73,8 @@ class PublicIdentity(Settings):
 class Identity(Settings):
     """A party's own keys, the seal key in hexadecimal, the TLS key in PEM. Its text form never shows them.
 
-    Under ``order_secret``, 32 bytes in hexadecimal, a label party draws the orders of its rows (parties/order.py); a
-    file of an older version has none.
+    Under ``order_secret``, 32 bytes in hexadecimal, a label party draws the orders of its rows and any data party its
+    first weights (parties/order.py); a file of an older version has none.
     """
 
     name: Name

@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import ExactMatrix, FeatureEncoder
-from parties.model import LocalModel, brier_score, generator, joint_logits
+from parties.model import LocalModel, brier_score, joint_logits
+from parties.order import PrivateOrder
 from parties.quasi_newton import Preconditioner, Recursion, Vectors
 from protocol.contributions import Contribution
 from protocol.errors import DataError
@@ -319,16 +320,12 @@ def _plain_half(run: Run, name: str, batches: Sequence[IntArray]) -> PlainHalf:
     of_training = row_of[np.concatenate(batches)]
     encoder = FeatureEncoder.fit(dataset, np.unique(of_training[of_training >= 0]))
     catalogue, sources = run.label_party.catalogue, encoder.sources
+    order = drawn.order if leads else PrivateOrder.of(dataset, settings.seed)
     fixed_point = encoder.transform(dataset)
     half = PlainHalf(
         _with_zeros(encoder.transform_exact(dataset)),
         row_of,
-        initial_model(
-            settings,
-            encoder,
-            drawn.order.generator("weights") if leads else generator(settings.seed, name),
-            bias=leads,
-        ),
+        initial_model(settings, encoder, order.generator("weights"), bias=leads),
         entity,
         np.zeros(len(sources), bool) if catalogue is None else catalogue.describe_items(sources),
         [],

@@ -162,6 +162,7 @@ class Organisation:
                 f"{self.identity.name} is the coordinator in the roster; start it with 'colonnade coordinator'"
             )
         dataset = self.table()
+        secret = bytes.fromhex(self.identity.order_secret or "")
         runner.check_table(self.agreement, dataset)
         transport = PartyTransport(
             self.identity, self.roster, self.common, self.configuration.limits
@@ -174,13 +175,15 @@ class Organisation:
                 dataset,
                 progress,
                 keep_in=self.checkpoints,
-                secret=bytes.fromhex(self.identity.order_secret or ""),
+                secret=secret,
             )
             folders.write_half(folder, result.trained)
             self._write_metrics(folder, channel, label_metrics(result, dataset))
 
         async def follow(channel: Channel, folder: Path) -> None:
-            trained = await runner.feature_party(channel, self.agreement, dataset, self.checkpoints)
+            trained = await runner.feature_party(
+                channel, self.agreement, dataset, self.checkpoints, secret
+            )
             folders.write_half(folder, trained)
             self._write_metrics(folder, channel, half_metrics(trained, dataset))
 

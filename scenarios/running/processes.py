@@ -83,7 +83,7 @@ def prepare(
     parties = {party.name: party for party in scenario.parties}
     members = []
     for name in (COORDINATOR, *parties):
-        # Without a secret of its own the label party draws the orders of a run in one process.
+        # Without secrets of their own parties draw the orders and first weights of a run in one process.
         identity = Identity.generate(name).model_copy(update={"order_secret": None})
         identity.write(folder)
         members.append(_entry(identity, parties.get(name)))

@@ -347,12 +347,16 @@ async def feature_party(
     settings: ProtocolSettings,
     dataset: PartyDataset,
     keep_in: Path | None = None,
+    secret: bytes = b"",
 ) -> TrainedHalf:
-    """Play a feature party: align, train, answer the label party's scoring; checkpoints are kept in a folder."""
+    """Play a feature party: align, train, answer the label party's scoring; checkpoints are kept in a folder.
+
+    ``secret`` is its own part of the key under which its first weights are drawn.
+    """
     with channel.ledger.during("alignment"):
         aligned = await align_feature_party(channel, settings.alignment, dataset)
     with channel.ledger.during("training"):
-        trained = await train_feature_party(channel, settings, dataset, aligned, keep_in)
+        trained = await train_feature_party(channel, settings, dataset, aligned, keep_in, secret)
     await answer_test_rows(channel, settings, trained)
     return trained
 

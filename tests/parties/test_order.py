@@ -59,6 +59,7 @@ def test_any_other_cell_seed_secret_or_row_order_gives_others() -> None:
             (replace(dataset, ids={"user": ids}), 3, b""),
             (dataset.take(np.arange(30)[::-1]), 3, b""),
             (replace(dataset, time=None), 3, b""),
+            (replace(dataset, party="bank"), 3, b""),
         )
     ]
     assert len(set(keys)) == len(keys)

@@ -11,7 +11,8 @@ from scipy.special import expit
 from sklearn.compose import make_column_transformer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from parties.model import LocalModel, Optimizer, brier_score, generator
+from parties.model import LocalModel, Optimizer, brier_score
+from parties.order import PrivateOrder
 from protocol.batches import Batch
 from protocol.encryption.keys import PrivateKey
 from protocol.errors import GuardError, RemoteProtocolError, SettingsError
@@ -175,8 +176,8 @@ def test_joint_training_equals_training_on_the_joined_table(
         )
         for draw, width in (
             (trained.samples.order.generator("weights"), 2),
-            (generator(3, "bank"), 6),
-            (generator(3, "telco"), 2),
+            (PrivateOrder.of(run.datasets["bank"], 3).generator("weights"), 6),
+            (PrivateOrder.of(run.datasets["telco"], 3).generator("weights"), 2),
         )
     ]
     bias = trained.samples.order.generator("weights").normal(0, 0.1, 3)[2]
