@@ -7,7 +7,7 @@ to the label party and one to the coordinator.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -22,7 +22,7 @@ from protocol.messages.forward import (
     ContributionShare,
     PartialLogits,
 )
-from protocol.numbers import FloatArray, Words
+from protocol.numbers import FloatArray, IntArray, Words
 from protocol.settings import ProtocolSettings
 from protocol.sharing import shares
 from protocol.sharing.shares import Stream
@@ -73,6 +73,10 @@ class Contribution:
 
     logits: FloatArray
     latent_sums: FloatArray
+
+    def take(self, rows: IntArray) -> Self:
+        """Return those of some rows."""
+        return replace(self, logits=self.logits[rows], latent_sums=self.latent_sums[rows])
 
     def to_words(self) -> Words:
         """Return ``[2u | S]`` (n, 1 + k) in fixed point, to be shared."""

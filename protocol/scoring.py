@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel, joint_logits
+from parties.order import PrivateOrder
 from protocol import ledger
 from protocol.batches import Batch, check_positions
 from protocol.contributions import Bounds, Contribution, collect, offer
@@ -107,7 +108,8 @@ async def request_pairs(
     """Label party: ask once about some users and every item, and so learn the logit of each pair.
 
     ``item_columns`` (n_columns,) tells which of its own columns describe the item; the others are taken as they were
-    when the user occurred first. ``positions[party]`` is each own row's aligned row there.
+    when the user occurred first. ``positions[party]`` is each own row's aligned row there. Both are asked for in a
+    fresh order: else the coordinator, who sees where a party knows none, would see when such a user occurred first.
     """
     bounds = Bounds.of(settings, channel.roster.n_data_parties)
     shared = settings.training.disclosure == "shared"
@@ -116,21 +118,26 @@ async def request_pairs(
     if shared:
         await channel.send(channel.roster.coordinator, ScoreSchedule(numbers))
     sides: list[tuple[Batch, Contribution]] = []
+    places = list[IntArray]()
     for entity, rows, columns in (
         (USER, catalogue.user_rows[users], ~item_columns),
         (ITEM, catalogue.item_rows, item_columns),
     ):
-        asked = Batch.of(rows, {p: positions[p] for p in channel.roster.holding(entity)})
+        order = PrivateOrder.fresh().permutation(len(rows), entity)
+        places.append(np.argsort(order))
+        asked = Batch.of(rows[order], {p: positions[p] for p in channel.roster.holding(entity)})
         half = model.restricted(columns, bias=entity == USER)
-        sides.append((asked, bounds.contribution(half, matrix.take(rows))))
+        sides.append((asked, bounds.contribution(half, matrix.take(asked.samples))))
         await _request(channel, asked, numbers)
         if shared:
             await send_positions(channel, [asked])
     if not shared:
-        return SumScores(*[await collect(channel, asked, own) for asked, own in sides])
+        summed = [await collect(channel, asked, own) for asked, own in sides]
+        return SumScores(*[one.take(place) for one, place in zip(summed, places, strict=True)])
     evaluator = Evaluator.of(channel, settings)
     sums = [own.to_words() + await evaluator.gather(asked) for asked, own in sides]
-    return OpenedScores(await _open_logits(channel, await evaluator.doubled_pair_logits(*sums)))
+    logits = await _open_logits(channel, await evaluator.doubled_pair_logits(*sums))
+    return OpenedScores(logits[np.ix_(*places)])
 
 
 async def _request(channel: Channel, rows: Batch, logits: IntArray) -> None:
