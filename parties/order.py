@@ -8,6 +8,8 @@ by the seed: whoever is sent sums of a first round would solve them for its colu
     the seed and the party's name
     a secret of the party, if it has   without one, who knows a whole table but for one cell could confirm a guess at it
     one                                by the order that follows
+    for orders, which of its rows      else who comes back with one id fewer would see the rows after it move, and those
+    each feature party knows           before it stay
 
 by HMAC-SHA256 and ChaCha20. What another seed gives is unrelated, so that runs put together tell no more than one.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 
 from parties.dataset import PartyDataset
 
+BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
@@ -44,6 +47,14 @@ class PrivateOrder:
         """Make the key of a table's owner for the runs with one seed."""
         text = f"colonnade order 2 {seed} {dataset.party} ".encode()
         return cls(hmac.digest(secret, text + _digest(dataset), "sha256"))
+
+    def given(self, known: Mapping[str, BoolArray]) -> Self:
+        """Return what draws all anew where any party knows other rows: ``known[party]`` (n_rows,) tells which."""
+        digest = hashlib.sha256()
+        for party in sorted(known):
+            for part in (party.encode(), np.packbits(known[party]).tobytes()):
+                digest.update(len(part).to_bytes(8, "little") + part)
+        return type(self)(hmac.digest(self.key, b"known " + digest.digest(), "sha256"))
 
     @classmethod
     def fresh(cls) -> Self:

@@ -69,7 +69,8 @@ def draw_samples(
 ) -> Samples:
     """Split the rows that every required party knows, and add negatives if asked for.
 
-    All orders are drawn under a key (parties/order.py), of which ``secret`` is the label party's own part.
+    All orders are drawn under a key (parties/order.py), of which ``secret`` is the label party's own part, and anew
+    where any party knows other rows.
 
     An epoch has as many batches of equal size as hold at least ``batch_size`` rows each. They stay the
     same in every epoch: a party that saw one row in ever new batches could combine the sums and
@@ -79,12 +80,14 @@ def draw_samples(
     known = np.flatnonzero(
         np.all([np.ones(dataset.n_rows), *(positions[party] >= 0 for party in required)], axis=0)
     )
-    order = PrivateOrder.of(dataset, settings.seed, secret)
+    order = PrivateOrder.of(dataset, settings.seed, secret).given(
+        {party: of_row >= 0 for party, of_row in positions.items()}
+    )
     known = known[order.permutation(len(known), "split")]
     n_observed = dataset.n_rows
-    test, rest = _hold_out(dataset, known, settings.split.test, settings, order)
+    test, rest = _hold_out(dataset, known, settings.split.test, settings, order, "test")
     share = settings.split.validation / (1 - settings.split.test)
-    validation, training = _hold_out(dataset, rest, min(share, 0.9), settings, order)
+    validation, training = _hold_out(dataset, rest, min(share, 0.9), settings, order, "validation")
     if settings.negatives.per_positive:
         # To the validation rows too: the loss that stops training must be the one it descends.
         dataset, positions, (training, validation) = _add_negatives(
@@ -108,8 +111,9 @@ def _hold_out(
     fraction: float,
     settings: ProtocolSettings,
     order: PrivateOrder,
+    part: str,
 ) -> tuple[IntArray, IntArray]:
-    """Return the held-out rows and the others, both in their given order."""
+    """Return the rows held out for a part and the others, both in their given order."""
     if len(rows) < 3:
         raise AlignmentError(
             f"only {len(rows)} rows are known to all parties; expected enough to train, validate and test on"
@@ -126,7 +130,7 @@ def _hold_out(
     table = dataset.take(rows)
     if kind == "cold-users":
         held_out = split_cold_users(
-            table.ids[USER], fraction, lambda n: order.permutation(n, "cold users")
+            table.ids[USER], fraction, lambda n: order.permutation(n, f"cold users of {part}")
         )
     elif kind == "user-last":
         held_out = split_per_user_by_time(table.ids[USER], _times(table), fraction)

@@ -65,6 +65,22 @@ def test_any_other_cell_seed_secret_or_row_order_gives_others() -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_whoever_knows_other_rows_changes_all() -> None:
+    order, rows = PrivateOrder.of(table(), 3, b"secret"), np.arange(30) < 20
+    knowing = [
+        {},
+        {"bank": rows},
+        {"telco": rows},
+        {"bank": rows, "telco": rows},
+        {"bank": rows, "telco": np.arange(30) < 21},
+        {"bank": np.arange(30) > 9},
+    ]
+    keys = [order.key, *(order.given(known).key for known in knowing)]
+    assert len(set(keys)) == len(keys)
+    swapped = dict(reversed(list(knowing[4].items())))
+    assert order.given(swapped).key == order.given(knowing[4]).key
+
+
 @given(st.integers(0, 200))
 def test_permutations_have_everyone_once(n: int) -> None:
     assert sorted(PrivateOrder.fresh().permutation(n, "rows").tolist()) == list(range(n))

@@ -95,6 +95,31 @@ def test_order_depends_on_the_seed_and_not_on_the_agreed_order() -> None:
         assert one.entity_of["bank"].tolist() != list(range(len(one)))
 
 
+def test_one_id_fewer_draws_everything_anew() -> None:
+    everyone = np.arange(400)
+    fewer = np.where(everyone == 200, -1, everyone)
+    splits = [draw(table(400), {"bank": ids}, settings(80)).split for ids in (everyone, fewer)]
+    batch_of = [np.full(400, -1) for _ in splits]
+    for split, found in zip(splits, batch_of, strict=True):
+        for number, batch in enumerate([*split.batches, split.validation, split.test]):
+            found[batch.samples] = number
+    stayed = batch_of[0] == batch_of[1]
+    assert stayed[:200].mean() < 0.4 > stayed[201:].mean()  # about a fifth, by chance
+
+
+def test_cold_users_are_held_out_whatever_their_ids() -> None:
+    """Each for validation as often as any other, and not only whom the draw of the test users passed over."""
+    dataset = table(60, users=20)
+    chosen = SplitSettings(kind="cold-users", test=0.2, validation=0.2)
+    counts = np.zeros(20)
+    for seed in range(300):
+        split = draw(dataset, {"bank": np.arange(60)}, settings(10, seed, split=chosen)).split
+        users = np.unique(dataset.ids["user"][split.validation.samples].astype(int))
+        counts[users] += 1
+    # Binomial, with mean 60 and deviation 7.
+    assert np.abs(counts - 60).max() < 35
+
+
 def test_too_few_rows_are_refused() -> None:
     unknown = np.full(30, -1)
     unknown[:2] = [0, 1]

@@ -52,7 +52,7 @@ def test_joint_is_pooled_and_better_than_alone() -> None:
 
 
 def test_withheld_gradients_are_withheld_in_the_pooled_run_too(load_scenario: LoadScenario) -> None:
-    scenario = load_scenario("disclosure=none", "epochs=8", "min_support=24")
+    scenario = load_scenario("disclosure=none", "epochs=8", "min_support=30")
     run = runner.run(scenario)
     assert run.feature_parties["bank"].guard.withheld > 0
     assert compare(run).weight_distance < 1e-2
