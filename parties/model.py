@@ -185,5 +185,5 @@ def joint_logits(partial_logits: FloatArray, latent_sums: FloatArray) -> FloatAr
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """Return a reproducible generator for one purpose (a party's name, 'batches', ...)."""
+    """Return a reproducible generator for one purpose ('ties', 'people', ...)."""
     return np.random.default_rng([seed, *purpose.encode()])
