@@ -77,12 +77,13 @@ def draw_samples(
     solve for its residual. Raises AlignmentError if too few rows are known to all, DataError if they cannot be split.
     """
     required = [party for party in positions if roster.members[party].required]
-    known = np.flatnonzero(
-        np.all([np.ones(dataset.n_rows), *(positions[party] >= 0 for party in required)], axis=0)
+    by_all = np.all(
+        [np.ones(dataset.n_rows), *(positions[party] >= 0 for party in required)], axis=0
     )
-    order = PrivateOrder.of(dataset, settings.seed, secret).given(
-        {party: of_row >= 0 for party, of_row in positions.items()}
-    )
+    # A row that one of the required parties lacks is in nobody's run.
+    knows = {p: by_all if p in required else of_row >= 0 for p, of_row in positions.items()}
+    order = PrivateOrder.of(dataset, settings.seed, secret).given(knows)
+    known = np.flatnonzero(by_all)
     known = known[order.permutation(len(known), "split")]
     n_observed = dataset.n_rows
     test, rest = _hold_out(dataset, known, settings.split.test, settings, order, "test")

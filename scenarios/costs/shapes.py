@@ -183,11 +183,11 @@ def rehearse(scenario: Scenario, datasets: Mapping[str, PartyDataset]) -> Sample
     """
     label = datasets[scenario.label_party.name]
     roster = next(iter(connect(scenario, InProcessTransport()).values())).roster
-    positions = dict[str, IntArray]()
-    for entity, parties in roster.groups():
-        found = {party: _positions(label, datasets[party], entity) for party in parties}
-        shared = np.all([of_row >= 0 for of_row in found.values()], axis=0)
-        positions |= {party: np.where(shared, of_row, -1) for party, of_row in found.items()}
+    positions = {
+        party: _positions(label, datasets[party], entity)
+        for entity, parties in roster.groups()
+        for party in parties
+    }
     return draw_samples(label, positions, roster, scenario)
 
 

@@ -43,7 +43,8 @@ def test_it_ends_at_the_optimum_of_the_pooled_table(load: LoadScenario, disclosu
     scores = baselines.compare(run).scores
     for other in (POOLED, SKLEARN):
         assert scores[JOINT].log_loss == pytest.approx(scores[other].log_loss, abs=2e-3)
-    assert scores[JOINT].auc == pytest.approx(scores[POOLED].auc, abs=1e-3)
+    # Of some 700 pairs of test rows one may come in the other order.
+    assert scores[JOINT].auc == pytest.approx(scores[POOLED].auc, abs=2e-3)
 
 
 def dense(rows: FixedPointMatrix) -> FloatArray:
@@ -102,10 +103,10 @@ def test_a_training_that_broke_goes_on_to_the_same_end(
             runner.run(load(f"disclosure={disclosure}"), keep_in=tmp_path)
     resumed = runner.run(load(f"disclosure={disclosure}"), keep_in=tmp_path)
     assert resumed.label_party.trained.converged
-    for name, half in whole.feature_parties.items():
-        np.testing.assert_allclose(
-            resumed.feature_parties[name].model.weights, half.model.weights, atol=5e-3
-        )
+    # Logits, as a shift between all colours and the bias hardly moves the loss.
+    np.testing.assert_allclose(
+        resumed.label_party.test_logits, whole.label_party.test_logits, atol=1e-2
+    )
     if disclosure == "open":
         assert len(resumed.label_party.trained.history) == len(whole.label_party.trained.history)
 
