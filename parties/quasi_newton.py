@@ -14,10 +14,17 @@ Nocedal 1989) in its vector-free form (Chen, Wang and Zhou, NIPS 2014): the dire
 whose coefficients follow from the inner products ``D_ij = b_i . b_j``. Each party holds its own part of every vector;
 inner products are sums over parties. One round adds one gradient, so ``2k + 2`` new sums, from which all others follow:
 a step is a combination whose coefficients are known.
+
+Sums come in fixed point, and gradients are off by what a series for the loss' slope is off by. So nothing grows beyond
+bounds that hold whatever the data: whitened gradients and steps are at most LONGEST_GRADIENT and LONGEST_STEP long at
+every party, and a step is at most so many times as long as those before it. Of a step ``v`` the joint logits move by at
+most ``|v| sqrt(parties / c)`` (root mean square), which is what a first step is measured by. And a pair is kept only if
+it tells more of the curvature than of the noise.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -32,8 +39,18 @@ MEMORY = 8
 MOST_EXACT_COLUMNS = 3000  # whose matrix takes 72 MB
 _RIDGE = 1e-8
 _BLOCK_ROWS = 1 << 12
+LONGEST_GRADIENT = (
+    32.0  # whitened, of a logistic loss it is at most 2 at each party, penalties aside
+)
+LONGEST_STEP = 64.0
+_FIRST_MOVE = 4.0  # by which a first step moves the logits, were there one party
+_GROWTH = 4.0
 _OVERSHOT = 0.5
 _FLAT = 1e-10  # below it products are what rounding has left
+# The cosine of s and y is at least 2 sqrt(k) / (k + 1) where the curvatures are as 1 to k (Kantorovich): k = 4e6 here.
+_ALIGNED = 1e-3
+_CLEAR = 2.0  # times the noise
+_QUIET_ROUNDS = 2  # one may be luck: a gradient that noise has made short
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +73,18 @@ class Preconditioner:
         *,
         unit: float = 1.0,
         bias: bool = False,
+        samples: NDArray[Any] | None = None,
     ) -> Self:
         """Factor the bound of a party's own curvature.
 
         ``scaled`` (n_rows, n_scaled), in units of ``unit``, stand before ``indicators`` (n_rows, n_indicators); ``l2``
-        (n_columns,) is as in the loss, ``curvature`` bounds its second derivative in the logit. Beyond
-        MOST_EXACT_COLUMNS columns, indicators are taken one by one, as if no two went together.
+        (n_columns,) is as in the loss, ``curvature`` bounds its second derivative in the logit. ``samples`` (n_rows,)
+        is how many of the loss' rows each row stands for, by default equally many. Beyond MOST_EXACT_COLUMNS columns,
+        indicators are taken one by one, as if no two went together.
         """
         n_rows, n_scaled = scaled.shape
+        weights = np.ones(n_rows) if samples is None else np.asarray(samples, dtype=np.float64)
+        per_sample = curvature / max(float(weights.sum()), 1.0)
         exact = n_scaled + indicators.shape[1] <= MOST_EXACT_COLUMNS
         with_bias = (
             bias and exact
@@ -79,23 +100,22 @@ class Preconditioner:
             if exact:
                 dense.insert(1, indicators[rows].toarray())
             columns = np.hstack(dense).astype(np.float64)
-            matrix += columns.T @ columns
-        matrix *= curvature / max(n_rows, 1)
+            matrix += (columns.T * weights[rows]) @ columns
+        matrix *= per_sample
         penalised = size - with_bias
         matrix[np.arange(size), np.arange(size)] += np.append(l2[:penalised], [0.0] * with_bias)
         matrix[np.arange(size), np.arange(size)] += _RIDGE
         root = np.zeros(0)
         if not exact:
-            ones = np.asarray(indicators.sum(axis=0, dtype=np.float64)).ravel()
-            root = np.sqrt(curvature * ones / max(n_rows, 1) + l2[n_scaled:] + _RIDGE)
+            root = np.sqrt(per_sample * (indicators.T @ weights) + l2[n_scaled:] + _RIDGE)
             root = np.append(root, [np.sqrt(curvature)] * bias)
         return cls(cholesky(matrix, lower=True) if size else matrix, root)
 
     def whiten(self, gradient: FloatArray) -> FloatArray:
-        """Return ``R^-1 g`` (n,)."""
+        """Return ``R^-1 g`` (n,), no longer than LONGEST_GRADIENT."""
         size = len(self.factor)
         exact = solve_triangular(self.factor, gradient[:size], lower=True) if size else gradient[:0]
-        return np.concatenate([exact, gradient[size:] / self.root])
+        return _shortened(np.concatenate([exact, gradient[size:] / self.root]), LONGEST_GRADIENT)
 
     def restore(self, step: FloatArray) -> FloatArray:
         """Return the step of the weights ``R^-T v`` that a step ``v`` (n,) of whitened ones is."""
@@ -106,12 +126,17 @@ class Preconditioner:
         return np.concatenate([exact, step[size:] / self.root])
 
 
+def _shortened(vector: FloatArray, longest: float) -> FloatArray:
+    length = float(np.linalg.norm(vector))
+    return vector if length <= longest else vector * (longest / length)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What everyone does after a round: coefficients of the next step in ``b``.
 
     ``keep`` the pair that the last step has made; with ``restart`` forget all pairs; ``done`` says that the loss would
-    fall by less than asked for, and nobody moves.
+    fall by less than asked for, in this round as in the one before, and nobody moves.
     """
 
     coefficients: tuple[float, ...]
@@ -134,13 +159,18 @@ class Vectors:
         """How many inner products the next round adds: one alone at first."""
         return 1 if self.gradient is None else 2 * len(self.steps) + 2
 
+    def n_coefficients(self, plan: Plan) -> int:
+        """How many coefficients a plan must have."""
+        kept = plan.keep and self.step is not None
+        return 1 if plan.restart else 2 * min(MEMORY, len(self.steps) + kept) + 1
+
     def products(self, gradient: FloatArray) -> FloatArray:
         """Return this party's part of the new gradient's products with ``b`` and with itself (n_products,)."""
         basis = [] if self.gradient is None else [*self.steps, *self.changes, self.gradient]
         return np.array([float(one @ gradient) for one in (*basis, gradient)])
 
     def follow(self, gradient: FloatArray, plan: Plan) -> FloatArray:
-        """Take up a new gradient and return the next step; both whitened (n,)."""
+        """Take up a new gradient and return the next step, no longer than LONGEST_STEP; both whitened (n,)."""
         if plan.keep and self.gradient is not None and self.step is not None:
             self.steps = [*self.steps, self.step][-MEMORY:]
             self.changes = [*self.changes, gradient - self.gradient][-MEMORY:]
@@ -149,7 +179,9 @@ class Vectors:
         self.gradient = gradient
         basis = [*self.steps, *self.changes, gradient]
         pairs = zip(plan.coefficients, basis, strict=True)
-        self.step = np.sum([weight * one for weight, one in pairs], axis=0)
+        step: FloatArray = np.sum([weight * one for weight, one in pairs], axis=0)
+        # A part of a step that Recursion allows is short enough, but a coefficient is only as good as who sends it.
+        self.step = _shortened(step, LONGEST_STEP)
         return self.step
 
     def to_fields(self) -> dict[str, Any]:
@@ -174,19 +206,32 @@ class Vectors:
 class Recursion:
     """Whoever knows the sums: the matrix ``D`` of inner products, as rows of numbers, and the last coefficients.
 
-    ``first`` is the length of the first step: 2 over the number of parties, but 1 at most, cannot overshoot where each
-    party's bound holds, as the joint Hessian is at most so many times the identity.
+    ``first`` is the length of the first step as a part of the gradient: 2 over the number of parties, but 1 at most,
+    cannot overshoot where each party's bound holds, as the joint Hessian is at most so many times the identity.
+    ``reach`` is how long the next step may be, ``noise`` by how much a whitened gradient is off along any one direction
+    (root mean square), and ``quiet`` counts the last rounds in which the loss would have fallen by less than
+    ``tolerance``.
     """
 
     tolerance: float
     first: float = 1.0
+    reach: float = LONGEST_STEP
+    noise: float = 0.0
     matrix: list[list[float]] = field(default_factory=list)
     coefficients: list[float] = field(default_factory=list)
+    quiet: int = 0
 
     @classmethod
-    def among(cls, parties: int, tolerance: float) -> Self:
-        """Begin among so many parties."""
-        return cls(tolerance, min(1.0, 2 / parties))
+    def among(
+        cls, parties: int, tolerance: float, curvature: float = 0.25, noise: float = 0.0
+    ) -> Self:
+        """Begin among so many parties, whose preconditioners were made with this ``curvature``.
+
+        Where that is no bound but the curvature at the start, as for counts, the first step is short enough for it to
+        hold on the way: the logits move by a few units at most.
+        """
+        reach = min(LONGEST_STEP, _FIRST_MOVE * math.sqrt(curvature))
+        return cls(tolerance, min(1.0, 2 / parties), reach, noise)
 
     def plan(self, sums: FloatArray) -> Plan:
         """Return the step to take, from the sums over parties of what :meth:`Vectors.products` returned."""
@@ -195,15 +240,25 @@ class Recursion:
         if not self.matrix:
             self.matrix = [[float(sums[0])]]
         restart = False
-        self.coefficients = self._secant(overshot) if overshot else self._direction()
-        falls = self._dot(self.coefficients, len(self.matrix) - 1)
+        wanted = self._secant(overshot) if overshot else self._direction()
+        falls = self._dot(wanted, len(self.matrix) - 1)
         if falls >= 0:
             restart = True
             self.matrix = [[self.matrix[-1][-1]]]
-            self.coefficients = [-self.first]
+            wanted = [-self.first]
             falls = -self.first * self.matrix[0][0]
-        done = -falls / 2 < self.tolerance and not overshot
-        return Plan(tuple(self.coefficients), keep, restart, done)
+        self.quiet = self.quiet + 1 if -falls / 2 < self.tolerance and not overshot else 0
+        self.coefficients = self._within_reach(wanted)
+        return Plan(tuple(self.coefficients), keep, restart, self.quiet >= _QUIET_ROUNDS)
+
+    def _within_reach(self, coefficients: list[float]) -> list[float]:
+        """Shorten a step to what may be gone, and let the next one be a few times as long as the longest so far."""
+        products = [self._dot(coefficients, row) for row in range(len(self.matrix))]
+        squared = sum(c * d for c, d in zip(coefficients, products, strict=True))
+        length = math.sqrt(max(squared, 0.0))
+        part = self.reach / length if length > self.reach else 1.0
+        self.reach = min(LONGEST_STEP, max(self.reach, _GROWTH * part * length))
+        return [part * one for one in coefficients]
 
     def _dot(self, coefficients: list[float], row: int) -> float:
         return sum(c * d for c, d in zip(coefficients, self.matrix[row], strict=True))
@@ -233,7 +288,11 @@ class Recursion:
         ]
         # b lists steps first, then changes: the new step belongs behind the old ones.
         order = [*range(pairs), 2 * pairs, *range(pairs, 2 * pairs), 2 * pairs + 1, 2 * pairs + 2]
-        useful = min(step_change, change_squared) > _FLAT
+        # Noise in the gradients moves the product of s and y by |s| times what they are off along s.
+        length = math.sqrt(max(step_squared, 0.0))
+        alike = _ALIGNED * math.sqrt(max(change_squared, 0.0))
+        useful = step_change > max(_FLAT, length * max(_CLEAR * self.noise, alike))
+        useful = useful and change_squared > _FLAT
         if not useful:
             order = [*range(2 * pairs), 2 * pairs + 2]
         elif pairs == MEMORY:

@@ -11,7 +11,15 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from parties.quasi_newton import MEMORY, Plan, Preconditioner, Recursion, Vectors
+from parties.quasi_newton import (
+    LONGEST_GRADIENT,
+    LONGEST_STEP,
+    MEMORY,
+    Plan,
+    Preconditioner,
+    Recursion,
+    Vectors,
+)
 
 FloatArray = NDArray[np.float64]
 L2 = 1e-3
@@ -23,58 +31,75 @@ def nothing(n: int) -> sparse.csr_array[np.int8]:
 
 @dataclass
 class Joint:
-    """Several parties in the clear, the first with a bias; ``noise`` is what a series is off by, a row."""
+    """Several parties in the clear, the first with a bias.
+
+    Residuals are off by waves of the logit, as a series makes them, and by random numbers: ``noise`` either. Sums of
+    products have 40 fractional bits.
+    """
 
     parts: list[FloatArray]
     y: FloatArray
     noise: float = 0.0
     tolerance: float = 0.0
     bias: float = 0.0
+    l2: float = L2
     weights: list[FloatArray] = field(default_factory=list)
+    largest: float = 0.0
+    lengths: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.draw = np.random.default_rng(0)
         self.weights = [np.asarray(self.draw.normal(0, 0.1, X.shape[1])) for X in self.parts]
         self.preconditioners = [
-            Preconditioner.of(X, nothing(len(X)), np.full(X.shape[1], L2), 0.25, bias=not number)
+            Preconditioner.of(
+                X, nothing(len(X)), np.full(X.shape[1], self.l2), 0.25, bias=not number
+            )
             for number, X in enumerate(self.parts)
         ]
         self.vectors = [Vectors() for _ in self.parts]
-        self.recursion = Recursion.among(len(self.parts), self.tolerance)
+        noise = self.noise / np.sqrt(0.25 * len(self.y))
+        self.recursion = Recursion.among(len(self.parts), self.tolerance, noise=noise)
 
     def objective(self) -> float:
         z = sum(X @ w for X, w in zip(self.parts, self.weights, strict=True)) + self.bias
-        penalty = L2 / 2 * sum(w @ w for w in self.weights)
+        penalty = self.l2 / 2 * sum(w @ w for w in self.weights)
         return float(np.mean(np.logaddexp(0, z) - self.y * z) + penalty)
 
     def optimum(self) -> float:
         whole = np.hstack(self.parts)
-        library = LogisticRegression(C=1 / (len(self.y) * L2), tol=1e-9, max_iter=10_000)
+        strength = 1 / (len(self.y) * self.l2)
+        library = LogisticRegression(C=strength, tol=1e-9, solver="newton-cholesky")
         library.fit(whole, self.y)
         z = library.decision_function(whole)
-        penalty = L2 / 2 * (library.coef_**2).sum()
+        penalty = self.l2 / 2 * (library.coef_**2).sum()
         return float(np.mean(np.logaddexp(0, z) - self.y * z) + penalty)
 
     def play(self) -> Plan:
         z = sum(X @ w for X, w in zip(self.parts, self.weights, strict=True)) + self.bias
-        d = expit(z) - self.y + self.draw.normal(0, self.noise, len(self.y))
+        error = self.noise * (np.sin(np.asarray(z) * np.pi) + self.draw.normal(size=len(self.y)))
+        d = expit(z) - self.y + error
         gradients: list[FloatArray] = []
         for X, w in zip(self.parts, self.weights, strict=True):
-            gradients.append(np.asarray(X.T @ d) / len(d) + L2 * w)
+            gradients.append(np.asarray(X.T @ d) / len(d) + self.l2 * w)
         gradients[0] = np.append(gradients[0], d.mean())
         whitened = [one.whiten(g) for one, g in zip(self.preconditioners, gradients, strict=True)]
         pairs = list(zip(self.vectors, whitened, strict=True))
-        plan = self.recursion.plan(np.sum([v.products(g) for v, g in pairs], axis=0))
+        products = np.array([v.products(g) for v, g in pairs])
+        self.largest = max(self.largest, float(np.abs(products).max()))
+        plan = self.recursion.plan(np.rint(products * 2.0**40).sum(axis=0) / 2.0**40)
+        assert all(v.n_coefficients(plan) == len(plan.coefficients) for v in self.vectors)
         if not plan.done:
             for number, (vectors, gradient) in enumerate(pairs):
                 step = self.preconditioners[number].restore(vectors.follow(gradient, plan))
                 size = len(self.weights[number])
                 self.weights[number] = self.weights[number] + step[:size]
                 self.bias += float(step[size:].sum())
+            steps = [v.step for v in self.vectors if v.step is not None]
+            self.lengths.append(float(np.linalg.norm(np.concatenate(steps))))
         return plan
 
 
-def made_up(kind: str, n: int = 3000) -> Joint:
+def made_up(kind: str, n: int = 3000, l2: float = L2) -> Joint:
     draw = np.random.default_rng(4)
     X = draw.normal(size=(n, 8))
     weights, shift = draw.normal(size=8), 0.0
@@ -87,12 +112,16 @@ def made_up(kind: str, n: int = 3000) -> Joint:
         X /= X.std(axis=0)
     elif kind == "few ones":
         shift = -5.0
+    elif kind == "one-hot":
+        groups = [draw.choice(30, n, p=np.arange(30, 0, -1) / 465) for _ in range(8)]
+        X, weights = np.hstack([np.eye(30)[group] for group in groups]), draw.normal(size=240)
     y = (draw.random(n) < expit(np.tanh(X) @ weights + shift)).astype(float)
     if kind == "separable":
         y = (X @ weights > 0).astype(float)
     if kind == "four parties":
-        return Joint([X[:, :2], X[:, 2:4], X[:, 4:6], X[:, 6:]], y, noise=3e-4)
-    return Joint([X[:, :4], X[:, 4:]], y, noise=3e-4)
+        return Joint([X[:, :2], X[:, 2:4], X[:, 4:6], X[:, 6:]], y, noise=3e-4, l2=l2)
+    half = X.shape[1] // 2
+    return Joint([X[:, :half], X[:, half:]], y, noise=3e-4, l2=l2)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +131,7 @@ def made_up(kind: str, n: int = 3000) -> Joint:
         ("nearly the same at both", 15),
         ("separable", 18),
         ("few ones", 12),
+        ("one-hot", 15),
         ("heavy tails", 9),
         ("collinear", 20),
         ("four parties", 12),
@@ -113,6 +143,100 @@ def test_few_rounds_reach_the_optimum_of_scikit_learn(kind: str, rounds: int) ->
     for _ in range(rounds):
         joint.play()
     assert joint.objective() - best < 1e-5
+    assert joint.largest < 32
+
+
+KINDS = ["plain", "nearly the same at both", "collinear", "separable", "few ones", "one-hot"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "heavy tails", "four parties"])
+@pytest.mark.parametrize("l2", [1e-3, 1e-5])
+def test_with_errors_of_a_series_it_ends_by_itself_at_the_optimum(kind: str, l2: float) -> None:
+    joint = made_up(kind, l2=l2)
+    joint.recursion.tolerance = 1e-6
+    rounds = 0
+    while not joint.play().done:
+        rounds += 1
+    assert rounds < 30
+    assert joint.objective() - joint.optimum() < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["separable", "few ones", "heavy tails"])
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_products_fit_and_steps_grow_slowly_whatever_the_columns(kind: str, scale: float) -> None:
+    """Nothing that penalises, few rows, columns in units of their own, and it never stops."""
+    whole = made_up(kind, 120, l2=0.0)
+    joint = Joint([whole.parts[0] * scale, whole.parts[1]], whole.y, noise=3e-4, l2=0.0)
+    joint.bias = 30.0  # all residuals are 0 or 1
+    for _ in range(80):
+        joint.play()
+    assert joint.largest < 2.0**12
+    assert max(joint.lengths) <= LONGEST_STEP * (1 + 1e-6)
+    assert joint.lengths[0] <= 2.0 + 1e-6
+    longest = np.maximum.accumulate(np.maximum(joint.lengths, 0.5))
+    assert np.all(joint.lengths[1:] <= 4 * longest[:-1] * (1 + 1e-6))
+    assert np.isfinite(joint.objective())
+
+
+def test_what_others_send_moves_nobody_further_than_a_step_may() -> None:
+    """A coefficient of 1e30, from a label party that deviates: the products that follow are in bounds all the same."""
+    one = Vectors()
+    gradient = np.array([LONGEST_GRADIENT, 0.0])
+    one.products(gradient)
+    step = one.follow(gradient, Plan((-1e30,), False, False, False))
+    assert np.linalg.norm(step) == pytest.approx(LONGEST_STEP)
+    one.follow(-gradient, Plan((0.0, 1e30, 0.0), True, False, False))
+    assert np.abs(one.products(gradient)).max() <= 2.0**12
+    huge = Preconditioner.of(np.ones((3, 1)), nothing(3), np.zeros(1), 0.25).whiten(np.array([1e9]))
+    assert np.linalg.norm(huge) == pytest.approx(LONGEST_GRADIENT)
+
+
+def sums(gradient: FloatArray, *basis: FloatArray) -> FloatArray:
+    return np.array([float(one @ gradient) for one in (*basis, gradient)])
+
+
+@pytest.mark.parametrize(
+    ("change", "noise", "kept"),
+    [
+        (np.array([0.01, 0.0]), 0.0, True),
+        (np.array([0.01, 0.0]), 1e-3, True),
+        (np.array([0.01, 0.0]), 1e-2, False),  # noise may have made all of it
+        (np.array([1e-2, 30.0]), 0.0, False),  # across the step: a condition of 3e7
+        (np.array([-0.01, 0.0]), 0.0, False),
+        (np.array([1e-7, 0.0]), 0.0, False),  # what rounding has left
+    ],
+)
+def test_pairs_that_tell_nothing_of_the_curvature_are_left_out(
+    change: FloatArray, noise: float, kept: bool
+) -> None:
+    recursion = Recursion.among(2, 0.0, noise=noise)
+    gradient = np.array([-1.0, 0.0])
+    recursion.plan(sums(gradient))  # a step of (1, 0)
+    assert recursion.plan(sums(gradient + change, gradient)).keep is kept
+
+
+def test_one_quiet_round_is_not_the_end() -> None:
+    recursion = Recursion.among(2, 1e-6)
+    short, long = np.array([1e-4, 0.0]), np.array([0.0, 1e-1])
+    vectors, done = Vectors(), []
+    for gradient in (short, long, short, short):
+        plan = recursion.plan(vectors.products(gradient))
+        vectors.follow(gradient, plan)
+        done.append(plan.done)
+    assert done == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("parties", "curvature", "length"),
+    [(2, 0.25, 2.0), (8, 0.25, 2.0), (2, 1.0, 4.0), (2, 0.01, 0.4), (2, 1e6, 10.0), (4, 1e6, 5.0)],
+)
+def test_the_first_step_is_as_long_as_parties_and_curvature_allow(
+    parties: int, curvature: float, length: float
+) -> None:
+    gradient = np.array([6.0, 8.0])
+    plan = Recursion.among(parties, 0.0, curvature).plan(sums(gradient))
+    step = Vectors().follow(gradient, plan)
+    assert np.linalg.norm(step) == pytest.approx(length)
 
 
 def test_it_stays_at_the_optimum_however_long_it_goes_on() -> None:
@@ -130,7 +254,7 @@ def test_it_says_when_the_loss_would_hardly_fall() -> None:
     rounds, before = 0, joint.weights
     while not joint.play().done:
         rounds, before = rounds + 1, [one.copy() for one in joint.weights]
-    assert 3 < rounds < 12
+    assert 3 < rounds < 13
     assert all(np.array_equal(a, b) for a, b in zip(before, joint.weights, strict=True))
     assert 0 <= joint.objective() - best < 3e-5
 
@@ -184,6 +308,23 @@ def test_a_preconditioner_is_the_root_of_the_bound(
     gradient = draw.normal(size=8)
     step = made.restore(made.whiten(gradient))
     np.testing.assert_allclose(step, np.linalg.solve(bound, gradient), rtol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_rows_may_stand_for_several_samples(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exact:
+        monkeypatch.setattr("parties.quasi_newton.MOST_EXACT_COLUMNS", 3)
+    draw = np.random.default_rng(2)
+    scaled, ones = draw.normal(size=(40, 3)), (draw.random((40, 4)) < 0.3).astype(np.int8)
+    samples, l2, gradient = draw.integers(0, 9, 40), np.full(7, 0.01), draw.normal(size=7)
+    rows = np.repeat(np.arange(40), samples)
+
+    def of(rows: NDArray[np.int64], samples: NDArray[np.int64] | None) -> FloatArray:
+        own = scaled[rows], sparse.csr_array(ones[rows])
+        made = Preconditioner.of(*own, l2, 0.25, samples=samples)
+        return made.restore(made.whiten(gradient))
+
+    np.testing.assert_allclose(of(np.arange(40), samples), of(rows, None), rtol=1e-9)
 
 
 def test_columns_of_nothing_and_no_columns_do_no_harm() -> None:
