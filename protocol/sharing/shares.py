@@ -46,7 +46,7 @@ MODULUS = 1 << 64
 SEED_BYTES = 32
 
 # A sigmoid off by 3e-4 moves a gradient by less than one row in a thousand does.
-_SERIES_ERROR = 3e-4
+SERIES_ERROR = 3e-4
 _PERIODS = (32, 64, 128, 256, 512)
 _WIDEST = 7 / 16  # of a period: the series needs the rest to turn back
 _COEFFICIENT_BITS = 20
@@ -125,7 +125,7 @@ class Series:
             waves = np.sin(2 * np.pi * np.outer(z, np.arange(1, harmonics + 1)) / period)
             # Without a cut-off the gap beyond the bound would be filled with huge, cancelling waves.
             fitted = np.linalg.lstsq(waves, wanted, rcond=1e-3)[0]
-            if float(np.abs(waves @ fitted - wanted).max()) < _SERIES_ERROR:
+            if float(np.abs(waves @ fitted - wanted).max()) < SERIES_ERROR:
                 break
         return cls(period, np.rint(np.ldexp(fitted, _COEFFICIENT_BITS)).astype(np.int64))
 

@@ -13,6 +13,7 @@ coefficients alone, the coordinator nothing.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -23,12 +24,15 @@ from protocol.errors import RemoteProtocolError
 from protocol.messages.rounds import ProductSeed, ProductShare, ProductSum, Step
 from protocol.numbers import FloatArray, IntArray
 from protocol.settings import ProtocolSettings
-from protocol.sharing.shares import Stream, draw_seed, to_reals, to_words
+from protocol.sharing.shares import SERIES_ERROR, Stream, draw_seed, to_reals, to_words
 from protocol.training.checkpoints import TrainingState
 from protocol.transport.channel import Channel
 
 _PRODUCT_BITS = 40
-_LARGEST_PRODUCT = 2.0**22
+# A party's product of a step and a gradient is at most LONGEST_STEP x LONGEST_GRADIENT = 2^11, and as much that of a
+# gradient and the difference of two: clipping changes none that is honest. With 40 fractional bits each is then a word
+# of at most 2^52, and the sums of fewer than 2^11 parties stay below the 2^63 at which words wrap.
+_LARGEST_PRODUCT = 2.0**12
 
 
 class Stepper(ABC):
@@ -85,6 +89,7 @@ class QuasiNewton(Stepper):
         model = state.model
         self.has_bias = model.bias is not None
         own = rows.select(columns)
+        # How many samples a feature party's rows stand for, the label party does not tell: each counts as one.
         self.preconditioner = Preconditioner.of(
             own.scaled,
             own.indicators,
@@ -95,13 +100,21 @@ class QuasiNewton(Stepper):
         )
         if state.vectors is None:
             state.vectors = Vectors()
-            state.recursion = Recursion.among(
-                channel.roster.n_data_parties, settings.training.tolerance
-            )
+            if channel.name == channel.roster.label:
+                state.recursion = self._recursion(settings, rows.n_rows)
             closed = np.ones(len(model.parameters), dtype=bool)
             closed[columns] = False
             # What is never learned must not stay as it was drawn.
             model.parameters = np.where(closed[:, None], 0.0, model.parameters)
+
+    def _recursion(self, settings: ProtocolSettings, samples: int) -> Recursion:
+        """Return what the label party plans steps with, for the mean loss of so many samples."""
+        training, parties = settings.training, self.channel.roster.n_data_parties
+        curvature = training.link.curvature
+        # Residuals off by e each move a whitened gradient by e / sqrt(c n) along any one direction.
+        error = SERIES_ERROR if training.disclosure == "shared" else 0.0
+        noise = error / math.sqrt(curvature * samples)
+        return Recursion.among(parties, training.tolerance, curvature, noise)
 
     @property
     def converged(self) -> bool:
@@ -116,14 +129,14 @@ class QuasiNewton(Stepper):
         if self.has_bias:
             penalised = np.append(penalised, bias_gradient)
         whitened = self.preconditioner.whiten(penalised)
-        plan = await self._agree(vectors.products(whitened))
+        plan = await self._agree(vectors, vectors.products(whitened))
         self.state.converged = plan.done
         if plan.done:
             return
         step = self.preconditioner.restore(vectors.follow(whitened, plan))
         model.move(self.columns, step)
 
-    async def _agree(self, products: FloatArray) -> Plan:
+    async def _agree(self, vectors: Vectors, products: FloatArray) -> Plan:
         leads = self.channel.name == self.channel.roster.label
         own = to_words(np.clip(products, -_LARGEST_PRODUCT, _LARGEST_PRODUCT), _PRODUCT_BITS)
         if not leads:
@@ -131,7 +144,13 @@ class QuasiNewton(Stepper):
             half = Stream(seed, self.channel.roster.run).words(len(own))
             await self.channel.send(label, ProductSeed(seed))
             await self.channel.send(self.channel.roster.coordinator, ProductShare(own - half))
-            return (await self.channel.receive(label, Step)).plan()
+            plan = (await self.channel.receive(label, Step)).plan()
+            expected = vectors.n_coefficients(plan)
+            if len(plan.coefficients) != expected:
+                raise RemoteProtocolError(
+                    f"{label} sent {len(plan.coefficients)} coefficients of a step where {expected} were expected"
+                )
+            return plan
         for party in self.channel.roster.features:
             seed = (await self.channel.receive(party, ProductSeed)).seed
             stream = Stream(self.channel.accept_seed(seed, sender=party), self.channel.roster.run)

@@ -267,7 +267,8 @@ class _SecondOrder:
             kept[columns] = 1.0
             half.model.parameters = half.model.parameters * kept
         self._vectors = [Vectors() for _ in halves]
-        self._recursion = Recursion.among(len(halves), settings.training.tolerance)
+        training = settings.training
+        self._recursion = Recursion.among(len(halves), training.tolerance, training.link.curvature)
         self.converged = False
 
     def move(self, gradients: Sequence[FloatArray], bias_gradient: float) -> None:

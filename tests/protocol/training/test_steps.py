@@ -8,9 +8,11 @@ import pytest
 from scipy.special import expit
 
 from parties.features import FixedPointMatrix
+from parties.quasi_newton import LONGEST_GRADIENT, LONGEST_STEP, Plan
 from protocol.errors import RemoteProtocolError, SettingsError
 from protocol.messages.rounds import ProductShare, ProductSum, Step
 from protocol.numbers import FloatArray
+from protocol.sharing.shares import to_reals, to_words
 from protocol.training import steps
 from scenarios.judging import baselines
 from scenarios.judging.baselines import JOINT, POOLED, SKLEARN
@@ -138,6 +140,39 @@ def test_other_numbers_of_products_are_refused(
     monkeypatch.setattr(ProductShare, "__init__", longer)
     with pytest.raises(RemoteProtocolError, match="bank, telco sent 30, 30 products"):
         runner.run(load("disclosure=none"))
+
+
+@pytest.mark.parametrize("sent", [0, 2, 3])
+def test_other_numbers_of_coefficients_are_refused(
+    load: LoadScenario, monkeypatch: pytest.MonkeyPatch, sent: int
+) -> None:
+    def other(plan: Plan) -> Step:
+        return Step(np.zeros(sent), plan.keep, plan.restart, plan.done)
+
+    monkeypatch.setattr(Step, "of", other)
+    with pytest.raises(RemoteProtocolError, match=f"{sent} coefficients of a step where 1 were"):
+        runner.run(load("disclosure=none"))
+
+
+def test_sums_of_the_largest_products_do_not_wrap() -> None:
+    largest = np.full(2047, steps._LARGEST_PRODUCT)
+    total = to_words(largest, steps._PRODUCT_BITS).sum(keepdims=True)
+    assert to_reals(total, steps._PRODUCT_BITS).tolist() == [largest.sum()]
+    assert (
+        max(LONGEST_STEP * LONGEST_GRADIENT, 2 * LONGEST_GRADIENT * LONGEST_GRADIENT)
+        < steps._LARGEST_PRODUCT
+    )
+
+
+def test_the_label_party_alone_plans_and_knows_the_noise_of_a_series(load: LoadScenario) -> None:
+    for disclosure in ("none", "shared"):
+        run = runner.run(load(f"disclosure={disclosure}", "epochs=2"))
+        state = run.label_party.trained.state
+        rows = len(run.label_party.trained.split.batches[0])
+        assert state.recursion is not None
+        expected = 3e-4 / np.sqrt(rows / 4) if disclosure == "shared" else 0.0
+        assert state.recursion.noise == pytest.approx(expected)
+        assert all(half.state.recursion is None for half in run.feature_parties.values())
 
 
 def test_factors_and_batches_ask_for_another_optimizer(load_scenario: LoadScenario) -> None:
