@@ -20,12 +20,16 @@ bounds that hold whatever the data: whitened gradients and steps are at most LON
 every party, and a step is at most so many times as long as those before it. Of a step ``v`` the joint logits move by at
 most ``|v| sqrt(parties / c)`` (root mean square), which is what a first step is measured by. And a pair is kept only if
 it tells more of the curvature than of the noise.
+
+A model of several outputs, as one a class, has weights (n_columns, n_outputs) whose losses add up. Each output has its
+own vectors and recursion: they go side by side, all in the same rounds, until none has anywhere to go.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -112,23 +116,24 @@ class Preconditioner:
         return cls(cholesky(matrix, lower=True) if size else matrix, root)
 
     def whiten(self, gradient: FloatArray) -> FloatArray:
-        """Return ``R^-1 g`` (n,), no longer than LONGEST_GRADIENT."""
+        """Return ``R^-1 g`` of gradients (n,) or (n, n_outputs), each no longer than LONGEST_GRADIENT."""
         size = len(self.factor)
         exact = solve_triangular(self.factor, gradient[:size], lower=True) if size else gradient[:0]
-        return _shortened(np.concatenate([exact, gradient[size:] / self.root]), LONGEST_GRADIENT)
+        diagonal = (gradient[size:].T / self.root).T
+        return _shortened(np.concatenate([exact, diagonal]), LONGEST_GRADIENT)
 
     def restore(self, step: FloatArray) -> FloatArray:
-        """Return the step of the weights ``R^-T v`` that a step ``v`` (n,) of whitened ones is."""
+        """Return the steps of weights ``R^-T v`` that steps ``v`` (n,) or (n, n_outputs) of whitened ones are."""
         size = len(self.factor)
         exact = (
             solve_triangular(self.factor, step[:size], lower=True, trans="T") if size else step[:0]
         )
-        return np.concatenate([exact, step[size:] / self.root])
+        return np.concatenate([exact, (step[size:].T / self.root).T])
 
 
 def _shortened(vector: FloatArray, longest: float) -> FloatArray:
-    length = float(np.linalg.norm(vector))
-    return vector if length <= longest else vector * (longest / length)
+    shortened: FloatArray = vector * (longest / np.maximum(np.linalg.norm(vector, axis=0), longest))
+    return shortened
 
 
 @dataclass(frozen=True)
@@ -233,6 +238,11 @@ class Recursion:
         reach = min(LONGEST_STEP, _FIRST_MOVE * math.sqrt(curvature))
         return cls(tolerance, min(1.0, 2 / parties), reach, noise)
 
+    @property
+    def n_products(self) -> int:
+        """How many sums the next round adds."""
+        return len(self.matrix) + 1
+
     def plan(self, sums: FloatArray) -> Plan:
         """Return the step to take, from the sums over parties of what :meth:`Vectors.products` returned."""
         overshot = self._enter([float(one) for one in sums]) if self.matrix else None
@@ -328,3 +338,23 @@ class Recursion:
             curvature = self.matrix[pair][pairs + pair]
             found[pair] += weights[pair] - self._dot(found, pairs + pair) / curvature
         return [-one for one in found]
+
+
+def products(vectors: Sequence[Vectors], gradients: FloatArray) -> FloatArray:
+    """Return one party's part of all outputs' products, one output after another; whitened gradients (n, n_outputs)."""
+    pairs = zip(vectors, gradients.T, strict=True)
+    return np.concatenate([one.products(gradient) for one, gradient in pairs])
+
+
+def plan(recursions: Sequence[Recursion], sums: FloatArray) -> list[Plan]:
+    """Return each output's plan from the sums of what :func:`products` returned: done only where all are."""
+    ends = np.cumsum([one.n_products for one in recursions])[:-1]
+    parts = zip(recursions, np.split(sums, ends), strict=True)
+    plans = [one.plan(own) for one, own in parts]
+    return [replace(one, done=all(other.done for other in plans)) for one in plans]
+
+
+def follow(vectors: Sequence[Vectors], gradients: FloatArray, plans: Sequence[Plan]) -> FloatArray:
+    """Take up all outputs' gradients and return their steps; both whitened (n, n_outputs)."""
+    triples = zip(vectors, gradients.T, plans, strict=True)
+    return np.column_stack([one.follow(gradient, plan) for one, gradient, plan in triples])

@@ -5,12 +5,13 @@ What a round needs of logits is in protocol/messages/forward.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from parties.quasi_newton import Plan
-from protocol.messages.message import DATA_ROLES, Message, Role, require
+from protocol.messages.message import DATA_ROLES, Message, Role, are_sizes, is_list, require
 from protocol.numbers import Ciphertexts, FloatArray, IntArray, Residues, Words
 
 
@@ -129,7 +130,10 @@ class ProductSeed(Message):
 
 @dataclass(frozen=True, eq=False)
 class ProductShare(Message):
-    """The other share: of the products of the sender's gradient with earlier steps and gradients (at most 18,)."""
+    """The other share: of the products of the sender's gradient with earlier steps and gradients.
+
+    At most 18 for each output of the model, one output after another.
+    """
 
     senders = frozenset({Role.FEATURE})
     receivers = frozenset({Role.COORDINATOR})
@@ -161,15 +165,20 @@ class ProductSum(Message):
 
 @dataclass(frozen=True, eq=False)
 class Step(Message):
-    """Everyone's next step, as coefficients of kept steps, changes of the gradient and the gradient (at most 17,)."""
+    """Everyone's next step, as coefficients of kept steps, changes of the gradient and the gradient.
+
+    ``sizes`` (n_outputs,) says how many coefficients each output of the model has, at most 17; ``keep`` and ``restart``
+    (n_outputs,) are 0 or 1.
+    """
 
     senders = frozenset({Role.LABEL})
     receivers = frozenset({Role.FEATURE})
     discloses = "how the next step combines earlier ones: up to 17 numbers that depend on all parties' gradients"
 
     coefficients: FloatArray
-    keep: bool
-    restart: bool
+    sizes: IntArray
+    keep: IntArray
+    restart: IntArray
     done: bool
 
     def __post_init__(self) -> None:
@@ -177,16 +186,33 @@ class Step(Message):
             self.coefficients.ndim == 1 and bool(np.all(np.isfinite(self.coefficients))),
             "a list of finite coefficients",
         )
+        require(
+            is_list(self.sizes, self.keep, self.restart)
+            and len(self.sizes) > 0
+            and are_sizes(self.sizes, len(self.coefficients))
+            and bool(np.all(np.isin(np.append(self.keep, self.restart), (0, 1)))),
+            "a number of coefficients and two flags for each output",
+        )
 
     @classmethod
-    def of(cls, plan: Plan) -> Step:
-        """Tell a plan."""
-        coefficients = np.array(plan.coefficients, dtype=np.float64)
-        return cls(coefficients, plan.keep, plan.restart, plan.done)
+    def of(cls, plans: Sequence[Plan]) -> Step:
+        """Tell the plans of all outputs."""
+        return cls(
+            np.array([one for plan in plans for one in plan.coefficients], dtype=np.float64),
+            np.array([len(plan.coefficients) for plan in plans], dtype=np.int64),
+            np.array([plan.keep for plan in plans], dtype=np.int64),
+            np.array([plan.restart for plan in plans], dtype=np.int64),
+            all(plan.done for plan in plans),
+        )
 
-    def plan(self) -> Plan:
-        """Return the plan."""
-        return Plan(tuple(self.coefficients.tolist()), self.keep, self.restart, self.done)
+    def plans(self) -> list[Plan]:
+        """Return the plan of each output."""
+        coefficients = np.split(self.coefficients, np.cumsum(self.sizes)[:-1])
+        flags = zip(self.keep.tolist(), self.restart.tolist(), strict=True)
+        return [
+            Plan(tuple(own.tolist()), bool(keep), bool(restart), self.done)
+            for own, (keep, restart) in zip(coefficients, flags, strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 Each party keeps its own half and nothing of anyone else; the coordinator keeps nothing. A resumed training is a new run
 with new keys and new randomness; only what follows is taken up again:
 
-    "colonnade checkpoint 2" and a line feed, SHA-256 of what follows, msgpack of one TrainingState
+    "colonnade checkpoint 3" and a line feed, SHA-256 of what follows, msgpack of one TrainingState
 
 Parties go in lockstep, so two of them are at most one epoch apart: with the last two epochs kept, all have one in
 common. Before a training
@@ -36,7 +36,7 @@ from protocol.settings import ProtocolSettings
 from protocol.training.guards import Guard
 from protocol.transport.channel import Channel
 
-_MAGIC = b"colonnade checkpoint 2\n"
+_MAGIC = b"colonnade checkpoint 3\n"
 _KEPT = 2
 
 
@@ -59,7 +59,8 @@ class TrainingState:
     """What a data party carries from epoch to epoch: its half now, and as it was after the best epoch.
 
     ``training`` names the training across its runs, 16 random bytes; ``done`` counts epochs. ``history`` is the label
-    party's alone, ``recursion`` too; ``vectors`` and ``converged`` are of second-order steps. ``repeated`` rounds had
+    party's alone, ``recursions`` too, which with ``vectors``, one an output of the model each, and ``converged`` are of
+    second-order steps. ``repeated`` rounds had
     a wrapped share; ``opened`` and ``withheld`` count gradient entries.
     """
 
@@ -73,8 +74,8 @@ class TrainingState:
     opened: int = 0
     withheld: int = 0
     converged: bool = False
-    vectors: Vectors | None = None
-    recursion: Recursion | None = None
+    vectors: list[Vectors] = field(default_factory=list)
+    recursions: list[Recursion] = field(default_factory=list)
 
     @classmethod
     def begin(cls, model: LocalModel) -> TrainingState:
@@ -86,7 +87,7 @@ class TrainingState:
     ) -> bool:
         """Label party: enter an epoch, with each round's loss, None where unseen; return whether it is the best."""
         # Steps of second order end at the optimum of the training rows: there is no better one to go back to.
-        best = self.vectors is not None or all(
+        best = bool(self.vectors) or all(
             validation_loss < other.validation_loss for other in self.history
         )
         seen = [loss for loss in training_losses if loss is not None]
@@ -119,8 +120,8 @@ class TrainingState:
             "model": _pack(self.model),
             "best": _pack(self.best),
             "converged": self.converged,
-            "vectors": None if self.vectors is None else self.vectors.to_fields(),
-            "recursion": None if self.recursion is None else asdict(self.recursion),
+            "vectors": [one.to_fields() for one in self.vectors],
+            "recursions": [asdict(one) for one in self.recursions],
         }
         packed: bytes = msgpack.packb(fields)
         return packed
@@ -139,8 +140,8 @@ class TrainingState:
             opened,
             withheld,
             fields["converged"],
-            None if fields["vectors"] is None else Vectors.from_fields(fields["vectors"]),
-            None if fields["recursion"] is None else Recursion(**fields["recursion"]),
+            [Vectors.from_fields(one) for one in fields["vectors"]],
+            [Recursion(**one) for one in fields["recursions"]],
         )
 
 

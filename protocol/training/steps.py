@@ -7,6 +7,7 @@
     coordinator -> label            ProductSum      the sum of what it holds
     label -> feature parties        Step            the coefficients of everyone's next step
 
+A model of several outputs has a recursion for each, all in the same messages.
 The label party learns the sums, and with a single feature party so that party's part of them. Feature parties learn the
 coefficients alone, the coordinator nothing.
 """
@@ -18,6 +19,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from parties import quasi_newton
 from parties.features import FRACTION_BITS, FixedPointMatrix
 from parties.quasi_newton import MEMORY, Plan, Preconditioner, Recursion, Vectors
 from protocol.errors import RemoteProtocolError
@@ -61,20 +63,20 @@ class Stepper(ABC):
         return False
 
     @abstractmethod
-    async def take(self, gradient: FloatArray, bias_gradient: float = 0.0) -> None:
-        """Move against the batch-mean gradient (n_columns, 1 + k), and that of the bias if there is one."""
+    async def take(self, gradient: FloatArray, bias_gradient: float | FloatArray = 0.0) -> None:
+        """Move against the batch-mean gradient, of the parameters' shape, and that of the bias if there is one."""
 
 
 class FirstOrder(Stepper):
     """Adam or SGD: the optimizer that the half brings."""
 
-    async def take(self, gradient: FloatArray, bias_gradient: float = 0.0) -> None:
+    async def take(self, gradient: FloatArray, bias_gradient: float | FloatArray = 0.0) -> None:
         """Move; nobody else is asked."""
-        self.state.model.step(gradient, bias_gradient)
+        self.state.model.step(gradient, float(bias_gradient))
 
 
 class QuasiNewton(Stepper):
-    """L-BFGS in whitened coordinates over all parties' columns."""
+    """L-BFGS in whitened coordinates over all parties' columns, for each output: column of the parameters."""
 
     def __init__(
         self,
@@ -98,10 +100,11 @@ class QuasiNewton(Stepper):
             unit=2.0**-FRACTION_BITS,
             bias=self.has_bias,
         )
-        if state.vectors is None:
-            state.vectors = Vectors()
+        if not state.vectors:
+            outputs = range(model.parameters.shape[1])
+            state.vectors = [Vectors() for _ in outputs]
             if channel.name == channel.roster.label:
-                state.recursion = self._recursion(settings, rows.n_rows)
+                state.recursions = [self._recursion(settings, rows.n_rows) for _ in outputs]
             closed = np.ones(len(model.parameters), dtype=bool)
             closed[columns] = False
             # What is never learned must not stay as it was drawn.
@@ -121,22 +124,25 @@ class QuasiNewton(Stepper):
         """Whether nobody has moved in this round, as the loss would fall by less than asked for."""
         return self.state.converged
 
-    async def take(self, gradient: FloatArray, bias_gradient: float = 0.0) -> None:
-        """Put the own products to the others', and take the step that follows from their sums."""
-        model, vectors = self.state.model, self.state.vectors
-        assert vectors is not None, "made with the stepper"
-        penalised = gradient[self.columns, 0] + (model.l2 * model.parameters)[self.columns, 0]
-        if self.has_bias:
-            penalised = np.append(penalised, bias_gradient)
-        whitened = self.preconditioner.whiten(penalised)
-        plan = await self._agree(vectors, vectors.products(whitened))
-        self.state.converged = plan.done
-        if plan.done:
-            return
-        step = self.preconditioner.restore(vectors.follow(whitened, plan))
-        model.move(self.columns, step)
+    async def take(self, gradient: FloatArray, bias_gradient: float | FloatArray = 0.0) -> None:
+        """Put the own products to the others', and take the steps that follow from their sums.
 
-    async def _agree(self, vectors: Vectors, products: FloatArray) -> Plan:
+        ``gradient`` is (n_columns, n_outputs), ``bias_gradient`` (n_outputs,) or one number.
+        """
+        model, vectors = self.state.model, self.state.vectors
+        penalised = (gradient + model.l2 * model.parameters)[self.columns]
+        if self.has_bias:
+            own = np.broadcast_to(bias_gradient, (1, len(vectors)))
+            penalised = np.concatenate([penalised, own])
+        whitened = self.preconditioner.whiten(penalised)
+        plans = await self._agree(quasi_newton.products(vectors, whitened))
+        self.state.converged = all(plan.done for plan in plans)
+        if self.state.converged:
+            return
+        step = self.preconditioner.restore(quasi_newton.follow(vectors, whitened, plans))
+        model.move(self.columns, step if len(vectors) > 1 else step[:, 0])
+
+    async def _agree(self, products: FloatArray) -> list[Plan]:
         leads = self.channel.name == self.channel.roster.label
         own = to_words(np.clip(products, -_LARGEST_PRODUCT, _LARGEST_PRODUCT), _PRODUCT_BITS)
         if not leads:
@@ -144,13 +150,7 @@ class QuasiNewton(Stepper):
             half = Stream(seed, self.channel.roster.run).words(len(own))
             await self.channel.send(label, ProductSeed(seed))
             await self.channel.send(self.channel.roster.coordinator, ProductShare(own - half))
-            plan = (await self.channel.receive(label, Step)).plan()
-            expected = vectors.n_coefficients(plan)
-            if len(plan.coefficients) != expected:
-                raise RemoteProtocolError(
-                    f"{label} sent {len(plan.coefficients)} coefficients of a step where {expected} were expected"
-                )
-            return plan
+            return self._accept(await self.channel.receive(label, Step))
         for party in self.channel.roster.features:
             seed = (await self.channel.receive(party, ProductSeed)).seed
             stream = Stream(self.channel.accept_seed(seed, sender=party), self.channel.roster.run)
@@ -161,23 +161,37 @@ class QuasiNewton(Stepper):
             raise RemoteProtocolError(
                 f"{coordinator} sent {len(theirs)} sums of products where {len(own)} were expected"
             )
-        assert self.state.recursion is not None, "made with the stepper"
-        plan = self.state.recursion.plan(to_reals(own + theirs, _PRODUCT_BITS))
+        plans = quasi_newton.plan(self.state.recursions, to_reals(own + theirs, _PRODUCT_BITS))
         for party in self.channel.roster.features:
-            await self.channel.send(party, Step.of(plan))
-        return plan
+            await self.channel.send(party, Step.of(plans))
+        return plans
+
+    def _accept(self, step: Step) -> list[Plan]:
+        """Return the plans that the label party tells; raises RemoteProtocolError unless they fit what is kept here."""
+        label, plans, vectors = self.channel.roster.label, step.plans(), self.state.vectors
+        if len(plans) != len(vectors):
+            raise RemoteProtocolError(
+                f"{label} sent steps of {len(plans)} outputs where {len(vectors)} were expected"
+            )
+        for plan, own in zip(plans, vectors, strict=True):
+            if len(plan.coefficients) != own.n_coefficients(plan):
+                raise RemoteProtocolError(
+                    f"{label} sent {len(plan.coefficients)} coefficients of a step where {own.n_coefficients(plan)} "
+                    "were expected"
+                )
+        return plans
 
 
-async def coordinate_step(channel: Channel, settings: ProtocolSettings) -> None:
+async def coordinate_step(channel: Channel, settings: ProtocolSettings, n_outputs: int = 1) -> None:
     """Coordinator: add up the shares of inner products that it holds."""
     if not settings.training.second_order:
         return
-    features = channel.roster.features
+    features, most = channel.roster.features, n_outputs * (2 * MEMORY + 2)
     held = [(await channel.receive(party, ProductShare)).values for party in features]
-    if any(one.shape != held[0].shape for one in held) or len(held[0]) > 2 * MEMORY + 2:
+    if any(one.shape != held[0].shape for one in held) or len(held[0]) > most:
         raise RemoteProtocolError(
             f"{', '.join(features)} sent {', '.join(str(len(one)) for one in held)} products where the same number "
-            f"of {2 * MEMORY + 2} at most was expected"
+            f"of {most} at most was expected"
         )
     total = np.sum(held, axis=0, dtype=np.uint64).astype(np.uint64)
     await channel.send(channel.roster.label, ProductSum(np.atleast_1d(total)))

@@ -245,7 +245,7 @@ class Conversation:
                 yield self._transfer(party, self.label, "ProductSeed", 32)
                 yield self._transfer(party, COORDINATOR, "ProductShare", _WORD * products)
                 kept = min(number, MEMORY)
-                yield self._transfer(self.label, party, "Step", _WORD * (2 * kept + 1) + 3)
+                yield self._transfer(self.label, party, "Step", _WORD * (2 * kept + 4))
             yield self._transfer(COORDINATOR, self.label, "ProductSum", _WORD * products)
 
     @property

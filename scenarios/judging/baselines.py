@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
+from parties import quasi_newton
 from parties.catalogue import ITEM, USER, Catalogue
 from parties.features import ExactMatrix, FeatureEncoder
 from parties.model import LocalModel, brier_score, joint_logits
@@ -266,31 +267,40 @@ class _SecondOrder:
             kept = np.zeros((half.matrix.n_columns, 1))
             kept[columns] = 1.0
             half.model.parameters = half.model.parameters * kept
-        self._vectors = [Vectors() for _ in halves]
-        training = settings.training
-        self._recursion = Recursion.among(len(halves), training.tolerance, training.link.curvature)
+        training, outputs = settings.training, range(halves[0].model.parameters.shape[1])
+        self._vectors = [[Vectors() for _ in outputs] for _ in halves]
+        self._recursions = [
+            Recursion.among(len(halves), training.tolerance, training.link.curvature)
+            for _ in outputs
+        ]
         self.converged = False
 
-    def move(self, gradients: Sequence[FloatArray], bias_gradient: float) -> None:
-        """Move every half, or none where the loss would hardly fall."""
+    def move(self, gradients: Sequence[FloatArray], bias_gradient: float | FloatArray) -> None:
+        """Move every half, or none where the loss would hardly fall.
+
+        Gradients are (n_columns, n_outputs), that of the bias (n_outputs,) or one number.
+        """
         whitened = []
         for half, columns, gradient, preconditioner in zip(
             self._halves, self._open, gradients, self._preconditioners, strict=True
         ):
             model = half.model
-            penalised = (gradient + model.l2 * model.parameters)[columns, 0]
-            own = [] if model.bias is None else [bias_gradient]
-            whitened.append(preconditioner.whiten(np.append(penalised, own)))
+            penalised = (gradient + model.l2 * model.parameters)[columns]
+            if model.bias is not None:
+                own = np.broadcast_to(bias_gradient, (1, len(self._recursions)))
+                penalised = np.concatenate([penalised, own])
+            whitened.append(preconditioner.whiten(penalised))
         pairs = list(zip(self._vectors, whitened, strict=True))
-        plan = self._recursion.plan(np.sum([v.products(one) for v, one in pairs], axis=0))
-        self.converged = plan.done
-        if plan.done:
+        sums = np.sum([quasi_newton.products(*pair) for pair in pairs], axis=0)
+        plans = quasi_newton.plan(self._recursions, sums)
+        self.converged = all(plan.done for plan in plans)
+        if self.converged:
             return
         for half, columns, preconditioner, (vectors, one) in zip(
             self._halves, self._open, self._preconditioners, pairs, strict=True
         ):
-            step = preconditioner.restore(vectors.follow(one, plan))
-            half.model.move(columns, step)
+            step = preconditioner.restore(quasi_newton.follow(vectors, one, plans))
+            half.model.move(columns, step if len(plans) > 1 else step[:, 0])
 
 
 def _forward(

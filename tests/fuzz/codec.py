@@ -132,7 +132,7 @@ def seeds() -> list[bytes]:
         ProductSeed(secret),
         ProductShare(words[:, 0]),
         ProductSum(words[:, 0]),
-        Step(np.ones(3), True, False, False),
+        Step(np.ones(3), np.array([3]), np.array([1]), np.array([0]), False),
         RoundCheck(False),
         RoundEnd(True),
         BrierShare(words[:1, 0]),

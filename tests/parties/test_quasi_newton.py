@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from parties import quasi_newton
 from parties.quasi_newton import (
     LONGEST_GRADIENT,
     LONGEST_STEP,
@@ -288,6 +289,40 @@ def test_products_followed_by_coefficients_are_those_of_the_vectors(seed: int, r
     assert len(joint.vectors[0].steps) <= MEMORY
 
 
+def test_outputs_side_by_side_go_as_each_alone_until_none_moves() -> None:
+    """Quadratic losses of different shape and size: the same steps as alone, and done when the last one is."""
+    draw = np.random.default_rng(5)
+    hessians = [np.diag(draw.uniform(0.2, 2, 6)), np.eye(6), np.diag([0.01, 1, 1, 1, 1, 1.5])]
+    starts = draw.normal(size=(6, 3))
+
+    def go(outputs: list[int]) -> tuple[list[FloatArray], int]:
+        place = starts[:, outputs]
+        vectors = [[Vectors() for _ in outputs] for _ in range(2)]
+        recursions = [Recursion.among(2, 1e-9) for _ in outputs]
+        places = list[FloatArray]()
+        while True:
+            columns = [hessians[o] @ x for o, x in zip(outputs, place.T, strict=True)]
+            halves = np.split(np.column_stack(columns), 2)
+            pairs = list(zip(vectors, halves, strict=True))
+            sums = np.sum([quasi_newton.products(*pair) for pair in pairs], axis=0)
+            plans = quasi_newton.plan(recursions, sums)
+            if plans[0].done:
+                assert all(plan.done for plan in plans)
+                return places, len(places)
+            place = place + np.vstack([quasi_newton.follow(*pair, plans) for pair in pairs])
+            places.append(place)
+
+    together, rounds = go([0, 1, 2])
+    alone = [go([output]) for output in range(3)]
+    assert rounds >= max(own for _, own in alone)
+    assert len({own for _, own in alone}) > 1
+    for output, (places, own) in enumerate(alone):
+        for number in range(own):
+            np.testing.assert_allclose(
+                together[number][:, output], places[number][:, 0], atol=1e-12
+            )
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_preconditioner_is_the_root_of_the_bound(
     exact: bool, monkeypatch: pytest.MonkeyPatch
@@ -308,6 +343,9 @@ def test_a_preconditioner_is_the_root_of_the_bound(
     gradient = draw.normal(size=8)
     step = made.restore(made.whiten(gradient))
     np.testing.assert_allclose(step, np.linalg.solve(bound, gradient), rtol=1e-5)
+    several = np.column_stack([gradient, np.ones(8), -gradient])
+    np.testing.assert_allclose(made.restore(made.whiten(several))[:, 0], step, rtol=1e-9)
+    np.testing.assert_allclose(made.whiten(several)[:, 1], made.whiten(np.ones(8)), rtol=1e-9)
 
 
 @pytest.mark.parametrize("exact", [True, False])

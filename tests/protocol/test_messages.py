@@ -10,7 +10,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.messages import MESSAGES, disclosure_table
 from protocol.messages.message import Message, Role
 from protocol.messages.planning import BatchPlan, KeptEpochs, SamplePositions, SigmoidSeries
-from protocol.messages.rounds import BrierShare, EncryptedShares
+from protocol.messages.rounds import BrierShare, EncryptedShares, Step
 from protocol.messages.scoring import ScoreRequest, ScoreSchedule
 from protocol.numbers import Ciphertexts, IntArray
 
@@ -57,6 +57,14 @@ MALFORMED: dict[str, Callable[[], Message]] = {
     "positions in a square": lambda: SamplePositions("bank", of(0, 0)[:, None], of(1, 1), of(1, 1)),
     "epochs in a square": lambda: KeptEpochs(bytes(16), of(1, 2)[:, None]),
     "the least of all coefficients": lambda: SigmoidSeries(32, of(1, -(2**63))),
+    "a step that is no number": lambda: Step(np.array([np.nan]), of(1), of(0), of(0), False),
+    "steps of other sizes": lambda: Step(np.ones(3), of(1, 1), of(0, 0), of(0, 0), False),
+    "steps that seem to add up": lambda: Step(
+        np.ones(1), of(LARGEST, LARGEST, 3), of(0, 0, 0), of(0, 0, 0), False
+    ),
+    "steps of no output": lambda: Step(np.ones(0), of(), of(), of(), True),
+    "a flag for two steps": lambda: Step(np.ones(2), of(1, 1), of(0), of(0, 0), False),
+    "a flag of 2": lambda: Step(np.ones(1), of(1), of(0), of(2), False),
     "two sums of residuals": lambda: EncryptedShares(NOTHING, NOTHING, np.zeros(2, np.uint64)),
     "no sum of squares": lambda: BrierShare(np.zeros(0, np.uint64)),
     "logits in a square": lambda: ScoreSchedule(of(1, 1)[:, None]),

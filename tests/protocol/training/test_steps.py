@@ -1,23 +1,31 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
-from parties.features import FixedPointMatrix
+from parties.features import FRACTION_BITS, FixedPointMatrix
+from parties.model import LocalModel
 from parties.quasi_newton import LONGEST_GRADIENT, LONGEST_STEP, Plan
 from protocol.errors import RemoteProtocolError, SettingsError
 from protocol.messages.rounds import ProductShare, ProductSum, Step
-from protocol.numbers import FloatArray
+from protocol.numbers import FloatArray, IntArray
 from protocol.sharing.shares import to_reals, to_words
 from protocol.training import steps
+from protocol.training.checkpoints import TrainingState
+from protocol.transport.in_process import InProcessTransport
 from scenarios.judging import baselines
 from scenarios.judging.baselines import JOINT, POOLED, SKLEARN
 from scenarios.running import runner
-from scenarios.running.runner import Run
+from scenarios.running.runner import Run, connect
 from scenarios.scenario import Scenario
 
 LoadScenario = Callable[..., Scenario]
@@ -146,8 +154,10 @@ def test_other_numbers_of_products_are_refused(
 def test_other_numbers_of_coefficients_are_refused(
     load: LoadScenario, monkeypatch: pytest.MonkeyPatch, sent: int
 ) -> None:
-    def other(plan: Plan) -> Step:
-        return Step(np.zeros(sent), plan.keep, plan.restart, plan.done)
+    honest = Step.of
+
+    def other(plans: list[Plan]) -> Step:
+        return honest([replace(plan, coefficients=(0.0,) * sent) for plan in plans])
 
     monkeypatch.setattr(Step, "of", other)
     with pytest.raises(RemoteProtocolError, match=f"{sent} coefficients of a step where 1 were"):
@@ -169,10 +179,81 @@ def test_the_label_party_alone_plans_and_knows_the_noise_of_a_series(load: LoadS
         run = runner.run(load(f"disclosure={disclosure}", "epochs=2"))
         state = run.label_party.trained.state
         rows = len(run.label_party.trained.split.batches[0])
-        assert state.recursion is not None
+        (recursion,) = state.recursions
         expected = 3e-4 / np.sqrt(rows / 4) if disclosure == "shared" else 0.0
-        assert state.recursion.noise == pytest.approx(expected)
-        assert all(half.state.recursion is None for half in run.feature_parties.values())
+        assert recursion.noise == pytest.approx(expected)
+        assert all(not half.state.recursions for half in run.feature_parties.values())
+
+
+@dataclass
+class Classes:
+    """A half of a model with an output a class."""
+
+    parameters: FloatArray
+    bias: FloatArray | None  # at the label party
+    penalty: float
+
+    @property
+    def l2(self) -> FloatArray:
+        return np.full_like(self.parameters, self.penalty)
+
+    def move(self, columns: IntArray, step: FloatArray) -> None:
+        self.parameters = self.parameters.copy()
+        self.parameters[columns] += step[: len(columns)]
+        if self.bias is not None:
+            self.bias = self.bias + step[-1]
+
+
+def test_outputs_side_by_side_end_each_at_its_optimum(load: LoadScenario) -> None:
+    """Three classes, a logistic model each, whose halves get their gradients in the clear: scikit-learn's, each."""
+    scenario, n, l2 = load("disclosure=none", "training.tolerance=1e-9"), 400, 1e-3
+    transport, draw = InProcessTransport(), np.random.default_rng(3)
+    channels = connect(scenario, transport)
+    rows, halves = dict[str, FixedPointMatrix](), dict[str, Classes]()
+    for name, size in {"shop": 3, "bank": 4, "telco": 2}.items():
+        scaled = np.rint(draw.normal(size=(n, size)) * 2.0**FRACTION_BITS).astype(np.int16)
+        ones = sparse.csr_array((draw.random((n, 2)) < 0.3).astype(np.int8))
+        rows[name] = FixedPointMatrix(scaled, ones, 0)
+        start = draw.normal(0, 0.1, (size + 2, 3))
+        halves[name] = Classes(start, np.zeros(3) if name == "shop" else None, l2)
+    columns = np.hstack([dense(one) for one in rows.values()])
+    chances = columns @ draw.normal(size=(len(columns.T), 3)) + draw.gumbel(size=(n, 3))
+    truth = (chances == chances.max(axis=1, keepdims=True)).astype(float)
+    turn, rounds = asyncio.Barrier(4), dict.fromkeys(halves, 0)
+    models = {name: cast(LocalModel, half) for name, half in halves.items()}
+    states = {name: TrainingState(model, model) for name, model in models.items()}
+
+    def residuals() -> FloatArray:
+        z = columns @ np.vstack([half.parameters for half in halves.values()])
+        return np.asarray(expit(z + np.asarray(halves["shop"].bias)) - truth)
+
+    async def move(name: str) -> None:
+        own, state = np.arange(rows[name].n_columns), states[name]
+        stepper = steps.Stepper.of(channels[name], scenario, state, [rows[name]], [own])
+        while not stepper.converged:
+            d = residuals()
+            await turn.wait()
+            await stepper.take(dense(rows[name]).T @ d / n, d.mean(axis=0))
+            rounds[name] += 1
+            await turn.wait()
+
+    async def add_up() -> None:
+        while not states["shop"].converged:
+            await turn.wait()
+            await steps.coordinate_step(channels["coordinator"], scenario, n_outputs=3)
+            await turn.wait()
+
+    roles = {name: move(name) for name in halves} | {"coordinator": add_up()}
+    asyncio.run(transport.run(roles, {name: channel.ledger for name, channel in channels.items()}))
+    assert len(set(rounds.values())) == 1
+    assert rounds["shop"] < 25
+    found = np.vstack([half.parameters for half in halves.values()])
+    for number, labels in enumerate(truth.T):
+        library = LogisticRegression(C=1 / (n * l2), tol=1e-10, solver="newton-cholesky")
+        library.fit(columns, labels)
+        np.testing.assert_allclose(found[:, number], library.coef_[0], atol=2e-3)
+    sent = [one.size for one in channels["bank"].ledger.sent if one.kind == "ProductShare"]
+    assert sent[2] - sent[1] == 3 * 2 * 8
 
 
 def test_factors_and_batches_ask_for_another_optimizer(load_scenario: LoadScenario) -> None:
