@@ -17,9 +17,10 @@ a step is a combination whose coefficients are known.
 
 Sums come in fixed point, and gradients are off by what a series for the loss' slope is off by. So nothing grows beyond
 bounds that hold whatever the data: whitened gradients and steps are at most LONGEST_GRADIENT and LONGEST_STEP long at
-every party, and a step is at most so many times as long as those before it. Of a step ``v`` the joint logits move by at
-most ``|v| sqrt(parties / c)`` (root mean square), which is what a first step is measured by. And a pair is kept only if
-it tells more of the curvature than of the noise.
+every party. A step is at most twice as long as the longest before it, or, since one went too far, as what would have
+been right: the bound A may be off where a link has none, or rows stand for unlike numbers of samples. Of a step ``v``
+the joint logits move by at most ``|v| sqrt(parties / c)`` (root mean square), by which a first step is measured. And a
+pair is kept only if it tells more of the curvature than of the noise.
 
 A model of several outputs, as one a class, has weights (n_columns, n_outputs) whose losses add up. Each output has its
 own vectors and recursion: they go side by side, all in the same rounds, until none has anywhere to go.
@@ -48,7 +49,7 @@ LONGEST_GRADIENT = (
 )
 LONGEST_STEP = 64.0
 _FIRST_MOVE = 4.0  # by which a first step moves the logits, were there one party
-_GROWTH = 4.0
+_GROWTH = 2.0  # of steps, from one to the next
 _OVERSHOT = 0.5
 _FLAT = 1e-10  # below it products are what rounding has left
 # The cosine of s and y is at least 2 sqrt(k) / (k + 1) where the curvatures are as 1 to k (Kantorovich): k = 4e6 here.
@@ -258,11 +259,11 @@ class Recursion:
             wanted = [-self.first]
             falls = -self.first * self.matrix[0][0]
         self.quiet = self.quiet + 1 if -falls / 2 < self.tolerance and not overshot else 0
-        self.coefficients = self._within_reach(wanted)
+        self.coefficients = wanted if overshot else self._within_reach(wanted)
         return Plan(tuple(self.coefficients), keep, restart, self.quiet >= _QUIET_ROUNDS)
 
     def _within_reach(self, coefficients: list[float]) -> list[float]:
-        """Shorten a step to what may be gone, and let the next one be a few times as long as the longest so far."""
+        """Shorten a step to what may be gone, and let the next one be a bit longer."""
         products = [self._dot(coefficients, row) for row in range(len(self.matrix))]
         squared = sum(c * d for c, d in zip(coefficients, products, strict=True))
         length = math.sqrt(max(squared, 0.0))
@@ -316,6 +317,7 @@ class Recursion:
     def _secant(self, part: float) -> list[float]:
         """Go back along the last step, to where a straight line through its two slopes is zero."""
         newest = (len(self.matrix) - 1) // 2 - 1
+        self.reach = _GROWTH * (1 - part) * math.sqrt(self.matrix[newest][newest])
         return [-part if position == newest else 0.0 for position in range(len(self.matrix))]
 
     def _direction(self) -> list[float]:

@@ -174,9 +174,29 @@ def test_products_fit_and_steps_grow_slowly_whatever_the_columns(kind: str, scal
     assert joint.largest < 2.0**12
     assert max(joint.lengths) <= LONGEST_STEP * (1 + 1e-6)
     assert joint.lengths[0] <= 2.0 + 1e-6
-    longest = np.maximum.accumulate(np.maximum(joint.lengths, 0.5))
-    assert np.all(joint.lengths[1:] <= 4 * longest[:-1] * (1 + 1e-6))
+    longest = np.maximum.accumulate(np.maximum(joint.lengths, 1.0))
+    assert np.all(joint.lengths[1:] <= 2 * longest[:-1] * (1 + 1e-6))
     assert np.isfinite(joint.objective())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_ends_where_a_bound_does_not_hold_at_all(seed: int) -> None:
+    """A party that cannot know how many samples are of each of its rows, where a column tells it: exp(3 x)."""
+    draw = np.random.default_rng(seed)
+    n, rows = 6000, draw.normal(size=(300, 6))
+    chances = np.exp(3 * rows[:, 0] + draw.normal(size=300))
+    of_row = draw.choice(300, n, p=chances / chances.sum())
+    own = draw.normal(size=(n, 5))
+    z = own @ draw.normal(size=5) + rows[of_row] @ draw.normal(size=6)
+    y = (draw.random(n) < expit(z)).astype(float)
+    joint = Joint([own, rows[of_row]], y, noise=3e-4, tolerance=1e-6)
+    met = rows[np.unique(of_row)]
+    joint.preconditioners[1] = Preconditioner.of(met, nothing(len(met)), np.full(6, L2), 0.25)
+    rounds = 0
+    while not joint.play().done:
+        rounds += 1
+    assert rounds < 30
+    assert joint.objective() - joint.optimum() < 1e-4
 
 
 def test_what_others_send_moves_nobody_further_than_a_step_may() -> None:
