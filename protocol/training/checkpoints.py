@@ -15,10 +15,11 @@ common. Before a training
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 import secrets
-import tempfile
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from parties import files
 from parties.features import FixedPointMatrix
 from parties.model import LocalModel
 from parties.quasi_newton import Recursion, Vectors
@@ -37,7 +39,16 @@ from protocol.training.guards import Guard
 from protocol.transport.channel import Channel
 
 _MAGIC = b"colonnade checkpoint 3\n"
+_ANY_VERSION = b"colonnade checkpoint "
+_NAME = re.compile(r"epoch-\d{6}")
+_FIELDS = frozenset(
+    {
+        *("data", "training", "done", "finished", "history", "counts"),
+        *("model", "best", "converged", "vectors", "recursions"),
+    }
+)
 _KEPT = 2
+_MOST_BYTES = 1 << 30  # twenty vectors of a million weights are a sixth of it
 
 
 @dataclass(frozen=True)
@@ -176,12 +187,15 @@ class Checkpoints:
             return
         body = state.to_bytes(self._data)
         kept = [self._path(epoch) for epoch in range(state.done, state.done - _KEPT, -1)]
+        if kept[0].exists() and not _is_ours(kept[0]):
+            raise CheckpointError(
+                f"{kept[0]} is no checkpoint and is not overwritten; name another folder for them"
+            )
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.chmod(0o700)  # another may have made it
-            self._write(kept[0], body)
-            # Whatever else is here is older, of a training that was given up, or half written when this party died.
-            for other in set(self._folder.iterdir()) - set(kept):
+            files.make_folder(self._folder)
+            _write(kept[0], body)
+            # These are older, of a training that was given up, or half written when this party died.
+            for other in set(_ours(self._folder)) - set(kept):
                 other.unlink()
         except OSError as error:
             raise CheckpointError(
@@ -197,7 +211,7 @@ class Checkpoints:
         for path in self._paths():
             if (fields := _read(path)) is not None and fields["training"] == state.training:
                 fields["counts"][0] = repeated
-                self._write(path, msgpack.packb(fields))
+                _write(path, msgpack.packb(fields))
 
     def kept(self) -> tuple[bytes, list[int]]:
         """Return which training is kept, and after which epochs; raises CheckpointError if it was of other data."""
@@ -219,24 +233,20 @@ class Checkpoints:
         guard.opened, guard.withheld = kept.opened, kept.withheld
         return kept
 
-    def _write(self, path: Path, body: bytes) -> None:
-        """Write a file whole or not at all."""
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-
     def _path(self, done: int) -> Path:
         assert self._folder is not None
         return self._folder / f"epoch-{done:06d}"
 
     def _paths(self) -> list[Path]:
         return [] if self._folder is None else sorted(self._folder.glob("epoch-??????"))
+
+
+def forget(folder: Path) -> None:
+    """Delete the checkpoints in a folder, and the folder if nothing else is in it: it may be anybody's."""
+    with suppress(OSError):
+        for path in list(_ours(folder)):
+            path.unlink()
+        folder.rmdir()
 
 
 async def lead_start(
@@ -279,10 +289,29 @@ async def follow_start(
     return state, start.epochs
 
 
+def _ours(folder: Path) -> Iterator[Path]:
+    """Go through the files in a folder that checkpoints were written to, or were being written to."""
+    return (path for path in folder.iterdir() if _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file is a checkpoint, of any version, by name, kind and first bytes; or the beginning of one."""
+    name = files.unfinished_name(path)
+    if not _NAME.fullmatch(name or path.name) or not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    with path.open("rb") as file:
+        begins = file.read(len(_ANY_VERSION))
+    return begins == _ANY_VERSION or (name is not None and _ANY_VERSION.startswith(begins))
+
+
+def _write(path: Path, body: bytes) -> None:
+    files.write(path, _MAGIC + hashlib.sha256(body).digest() + body)
+
+
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return what a checkpoint holds, or None if it is damaged or of another version."""
+    """Return what a checkpoint holds, or None if it is damaged, too large to be one, or of another version."""
     try:
-        content = path.read_bytes()
+        content = files.read(path, _MOST_BYTES)
     except OSError:
         return None
     start = len(_MAGIC) + hashlib.sha256().digest_size
@@ -290,10 +319,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
         return None
     try:
-        fields: dict[str, Any] = msgpack.unpackb(body)
+        fields = msgpack.unpackb(body)
     except (ValueError, msgpack.UnpackException):
         return None
-    return fields
+    return fields if isinstance(fields, dict) and fields.keys() == _FIELDS else None
 
 
 def _pack(model: LocalModel) -> dict[str, Any]:

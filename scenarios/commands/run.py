@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,7 +81,7 @@ def run_scenario(
             finished = runner.run(settings, training, aligning=aligning, keep_in=keep_in)
     comparison = baselines.compare(finished)
     folder = run_folder.write(finished, comparison, runs, _foretold(console, finished))
-    shutil.rmtree(keep_in, ignore_errors=True)
+    folders.forget_checkpoints(keep_in)
     _print_result(console, finished, comparison, folder)
     _publish(console, folder, hooks)
     if as_json:

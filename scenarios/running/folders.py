@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,11 +15,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from parties import files
 from parties.dataset import PartyDataset
 from parties.features import FeatureEncoder
 from parties.model import LocalModel, Optimizer
 from protocol.errors import SettingsError
 from protocol.ledger import Ledger, MessageRecord, Receipts
+from protocol.training.checkpoints import forget
 from protocol.training.samples import Split
 from protocol.training.trained import TrainedHalf
 from scenarios.scenario import Scenario
@@ -48,28 +49,22 @@ def checkpoints(parent: Path, *, resume: bool) -> Path:
     return left[-1] if resume and left else parent / (_now() + _CHECKPOINTS)
 
 
+def forget_checkpoints(folder: Path) -> None:
+    """Delete what the parties of a simulated run have kept in folders of their own, and nothing else."""
+    for part in (*folder.glob("*"), folder):
+        forget(part)
+
+
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """Give a place to write to, which becomes ``folder`` if all goes well and vanishes if not; raises SettingsError.
-
-    From the first moment nobody but its owner can look inside, whatever the umask; nor at any file, if it is moved out.
-    """
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    """Give :func:`parties.files.whole_folder` to write to; raises SettingsError if that cannot be."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.mkdir(mode=0o700)
-        try:
+        with files.whole_folder(folder) as unfinished:
             yield unfinished
-            for path in unfinished.rglob("*"):
-                path.chmod(0o700 if path.is_dir() else 0o600)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
-        unfinished.rename(folder)
     except OSError as error:
         raise SettingsError(
             f"the folder {folder.parent} cannot be written: {error.strerror}"

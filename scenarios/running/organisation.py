@@ -17,7 +17,6 @@ results/<configuration>.checkpoints/    a data party's half after the last epoch
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
@@ -32,6 +31,7 @@ from parties.dataset import PartyDataset
 from protocol.errors import PartyUnavailableError, SettingsError
 from protocol.ledger import Ledger, Progress, metered, peak_memory
 from protocol.settings import Positive, ProtocolSettings, Settings
+from protocol.training.checkpoints import forget
 from protocol.training.trained import TrainedHalf
 from protocol.transport.channel import Channel
 from protocol.transport.identity import Identity, Name, RosterFile
@@ -109,13 +109,13 @@ class Organisation:
         roster = RosterFile.read(folder / configuration.roster)
         roster.check_own(identity)
         results = folder / configuration.results
-        checkpoints = results / f"{path.stem}.checkpoints"
+        keep_in = results / f"{path.stem}.checkpoints"
         if configuration.checkpoints is not None:
-            checkpoints = folder / configuration.checkpoints
-        for place in (results, checkpoints):
+            keep_in = folder / configuration.checkpoints
+        for place in (results, keep_in):
             folders.check_writable(place)
         runner.check_settings(agreement, len(roster.members) - 1)
-        return cls(identity, roster, agreement, configuration, results, checkpoints, folder, resume)
+        return cls(identity, roster, agreement, configuration, results, keep_in, folder, resume)
 
     @property
     def role(self) -> str:
@@ -250,7 +250,7 @@ class Organisation:
         return results
 
     def _forget(self) -> None:
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        forget(self.checkpoints)
 
 
 def label_metrics(result: runner.LabelPartyResult, dataset: PartyDataset) -> dict[str, Any]:

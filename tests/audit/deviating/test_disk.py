@@ -1,7 +1,8 @@
 """Somebody else on the machine, and the author of a file: what lies on the disk, and what is read from it.
 
 Run folders and local models were readable by everybody who could reach them; a compressed table of a few megabytes
-could unpack to as many gigabytes.
+could unpack to as many gigabytes. A party whose configuration kept checkpoints in a folder with other things lost the
+other things.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from parties.errors import DataError
+from parties.model import LocalModel, Optimizer
 from parties.sources import CsvSource
+from protocol.errors import CheckpointError
 from protocol.training import checkpoints
 from scenarios import run_folder
 from scenarios.judging import baselines
-from scenarios.running import runner
-from scenarios.scenario import Scenario
+from scenarios.running import organisation, processes, runner
+from scenarios.scenario import Scenario, load
 
 LoadScenario = Callable[..., Scenario]
 
@@ -73,3 +78,62 @@ def test_a_checkpoint_that_is_no_msgpack_is_none(tmp_path: Path) -> None:
     path = tmp_path / "epoch-000001"
     path.write_bytes(checkpoints._MAGIC + hashlib.sha256(body).digest() + body)
     assert checkpoints._read(path) is None
+
+
+def test_a_pipe_or_a_device_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "epoch-000001")
+    assert checkpoints._read(tmp_path / "epoch-000001") is None
+    assert checkpoints._read(Path("/dev/zero")) is None
+
+
+Forget = Callable[[Path], None]
+
+
+def forget_as_before(folder: Path) -> None:
+    """The weaker variant: whatever is in a folder for checkpoints is one."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("forget", [checkpoints.forget, forget_as_before])
+def test_who_keeps_checkpoints_among_other_things_loses_nothing_else(
+    tmp_path: Path, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(organisation, "forget", forget)
+    changes = ["epochs=2", "encryption.key_bits=512", "insecure_key=true", "n_jobs=1"]
+    configurations = processes.prepare(load("breast-cancer", changes), tmp_path)
+    clinic = configurations["clinic"]
+    clinic.write_text(f'checkpoints = "."\n{clinic.read_text()}')
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    begun = tmp_path / ".epoch-000001.0a1b2c3d.unfinished"
+    begun.write_bytes(checkpoints._MAGIC[:10])
+    mode = tmp_path.stat().st_mode
+    ours = checkpoints.Checkpoints(tmp_path)
+    model = LocalModel(np.zeros((1, 1)), None, np.zeros((1, 1)), Optimizer("sgd", 1.0))
+    state = checkpoints.TrainingState(model, model.copy(), done=3)
+    ours.save(state)
+    assert (tmp_path / "epoch-000003").is_file()
+    assert not begun.exists()
+    organisation.Organisation.read(clinic)._forget()
+    left = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    if forget is forget_as_before:
+        assert not left
+    else:
+        assert left == before
+        assert tmp_path.stat().st_mode == mode
+
+
+def test_what_only_has_the_name_of_a_checkpoint_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "epoch-000001").write_text("notes of the first epoch")
+    (tmp_path / "epoch-000002").mkdir()
+    secret = tmp_path / "elsewhere"
+    secret.write_bytes(checkpoints._MAGIC)
+    (tmp_path / "epoch-000003").symlink_to(secret)
+    before = set(tmp_path.rglob("*"))
+    checkpoints.forget(tmp_path)
+    assert set(tmp_path.rglob("*")) == before
+    model = LocalModel(np.zeros((1, 1)), None, np.zeros((1, 1)), Optimizer("sgd", 1.0))
+    for done in (1, 2, 3):
+        state = checkpoints.TrainingState(model, model.copy(), done=done)
+        with pytest.raises(CheckpointError, match="is no checkpoint and is not overwritten"):
+            checkpoints.Checkpoints(tmp_path).save(state)
+    assert set(tmp_path.rglob("*")) == before

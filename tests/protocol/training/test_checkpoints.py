@@ -152,7 +152,7 @@ def test_a_training_begun_anew_keeps_its_own_epochs(
     undisturbed = runner.run(scenario, keep_in=folder)
     shutil.rmtree(folder / "telco")  # now the others keep epochs that nobody can take up
     messages = sum(len(ledger.sent) for ledger in undisturbed.ledgers.values())
-    (folder / "bank" / "tmp-half-written").touch()
+    (folder / "bank" / ".epoch-000003.0a1b2c3d.unfinished").touch()
     with monkeypatch.context() as patch:
         cut_power(patch, messages * 2 // 3)
         with pytest.raises(PowerCutError):
