@@ -13,10 +13,13 @@ import inspect
 import io
 import os
 import re
+import sqlite3
+import sys
 import traceback
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,6 +28,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from parties import files
 from parties.columns import check_header, listed
 from parties.errors import ColonnadeError, DataError
 
@@ -131,7 +135,7 @@ class CsvSource(DataSource):
 
     def _load(self) -> bytes:
         try:
-            data = self.path.read_bytes()
+            data = files.read(self.path, files.TABLE_BYTES)
             if data.startswith(b"\x1f\x8b") or self.path.suffix == ".gz":
                 most = max(_GZIP_BYTES, _GZIP_RATIO * len(data))
                 with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
@@ -210,9 +214,10 @@ class ParquetSource(DataSource):
         return str(self.path)
 
     def read(self) -> pd.DataFrame:
-        """Return the table; raises DataError if it cannot be read or the extra is missing."""
+        """Return the table; raises DataError if it cannot be read, is too large, or the extra is missing."""
         arrow = import_extra("pyarrow", "parquet", self.description)
         try:
+            self._check_size()
             return pd.read_parquet(self.path, engine="pyarrow")
         except FileNotFoundError:
             raise DataError(
@@ -223,14 +228,40 @@ class ParquetSource(DataSource):
                 f"{self.description} is no whole Parquet file; write or copy it again"
             ) from None
 
+    def _check_size(self) -> None:
+        """Raise DataError for more cells than a table is read with, by its metadata: a few bytes unpack to many."""
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise DataError(f"{self.description} is a device or a pipe, no file; check the path")
+        parquet = importlib.import_module("pyarrow.parquet")
+        cells = size = 0
+        for part in parquet.ParquetDataset(self.path).fragments:
+            groups = [part.metadata.row_group(n) for n in range(part.metadata.num_row_groups)]
+            cells += sum(group.num_rows * group.num_columns for group in groups)
+            size += sum(group.total_byte_size for group in groups)
+        if cells > files.TABLE_CELLS or size > files.TABLE_BYTES:
+            raise DataError(
+                f"{self.description} unpacks to {cells:,} cells, {size / 1e6:,.0f} MB; expected at most "
+                f"{files.TABLE_CELLS:,}, {files.TABLE_BYTES / 1e6:,.0f} MB: choose rows or columns"
+            )
+
 
 # What databases say, in words that all of them share, and what to do. Their own words may quote cells.
 _DATABASE_FAULTS = (
+    (
+        r"not authorized|authorization denied|read.?only|prohibited",
+        "is only read; sql must be one SELECT of its own tables",
+    ),
     (r"locked", "is locked by another program; let that finish or work on a copy"),
     (r"no such table|relation .* does not exist", "has no table that sql names; correct sql"),
     (r"no such column|column .* does not exist", "has no column that sql names; correct sql"),
-    (r"syntax error|incomplete input", "does not understand sql; correct its spelling"),
-    (r"does not return rows", "was asked for no rows; sql must be one SELECT"),
+    (
+        r"syntax error|incomplete input",
+        "does not understand sql; expected one SELECT, correct its spelling",
+    ),
+    (
+        r"does not return rows|one statement at a time",
+        "was asked for no rows; sql must be one SELECT",
+    ),
     (r"not a database|malformed|unable to open", "is no readable database; check the path"),
     (
         r"password|authentication|role .* does not exist|denied",
@@ -238,7 +269,19 @@ _DATABASE_FAULTS = (
     ),
     (r"database .* does not exist", "does not exist; check the name at the end of url"),
     (r"refused|resolve|timeout|timed out|unreachable", "cannot be reached; check host and port"),
+    (r"too big|too large", "has a cell of more than 16 MB; choose other columns"),
 )
+
+# What a SELECT needs of SQLite; all else could write, attach other files or load libraries.
+_READING = (
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+)
+_UNSAFE_FUNCTIONS = ("load_extension", "fts3_tokenizer", "writefile", "readfile", "edit")
+_SQLITE_SECONDS, _SQLITE_CELL_BYTES, _SQLITE_STEPS = 5.0, 1 << 24, 1_000_000
+_HAVE_READ_ONLY = ("postgresql", "mysql", "mariadb", "oracle")
 
 
 @dataclass(frozen=True)
@@ -246,7 +289,9 @@ class SqlSource(DataSource):
     """The rows of one SQL ``query`` through SQLAlchemy; needs the extra ``sql`` and the database's driver.
 
     ``url`` is SQLAlchemy's, or ``env:NAME`` for one that an environment variable holds: it may have a password,
-    which is shown nowhere. The path of an SQLite file starts at ``folder``.
+    which is shown nowhere. The path of an SQLite file starts at ``folder``. The query may only read: SQLite opens the
+    file for that alone and is told what a SELECT needs, others are asked in a transaction that is read-only where they
+    have such.
     """
 
     url: str
@@ -258,46 +303,117 @@ class SqlSource(DataSource):
         """The database without user, password and parameters."""
         return "the database " + re.sub(r"://.*@", "://", self.url).partition("?")[0]
 
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file that is read, None for another database, or one in memory; raises DataError."""
+        place = self._place()
+        if place.drivername not in ("sqlite", "sqlite+pysqlite"):
+            return None
+        return None if place.database in (None, "", ":memory:") else self.folder / place.database
+
+    @property
+    def server(self) -> str | None:
+        """What is connected to, if it is no SQLite file: the url without user and password, or ``env:NAME``."""
+        if self.url.startswith(ENVIRONMENT):
+            return self.url
+        place = self._place()
+        if place.drivername in ("sqlite", "sqlite+pysqlite"):
+            return None
+        shown: str = place._replace(username=None, password=None).render_as_string()
+        return shown
+
     def read(self) -> pd.DataFrame:
-        """Return the rows; raises DataError if the database refuses or the extra is missing."""
+        """Return the rows; raises DataError if the database refuses, sends no end, or the extra is missing."""
+        place = self._place()
+        if place.drivername in ("sqlite", "sqlite+pysqlite"):
+            return self._read_sqlite(self.file, dict(place.query))
+        if ";" in self.query.strip().removesuffix(";"):
+            raise DataError(f"{self.description}: sql must be one SELECT, without ';'")
         alchemy = import_extra("sqlalchemy", "sql", self.description)
-        url = from_environment(self.url)
         try:
-            place = alchemy.make_url(url)
-            if place.get_backend_name() == "sqlite" and place.database not in (
-                None,
-                "",
-                ":memory:",
-            ):
-                file = self.folder / place.database
-                if not file.is_file():  # SQLite would make an empty one
-                    raise DataError(
-                        f"{self.description} cannot be read: no such file; check the path"
-                    )
-                place = place.set(database=str(file))
             engine = alchemy.create_engine(place, poolclass=alchemy.pool.NullPool)
         except alchemy.exc.ArgumentError:
-            raise DataError(
-                f"{self.description} is no database URL; expected such as 'sqlite:///bank.db' or "
-                "'postgresql+psycopg://host/database'"
-            ) from None
+            raise self._no_url() from None
         except ImportError as error:
             raise DataError(
                 f"{self.description} needs the driver {error.name}; install it with pip"
             ) from None
+        how = {"no_parameters": True, "stream_results": True}
         try:
-            with engine.connect().execution_options(no_parameters=True) as connection:
+            with engine.connect().execution_options(**how) as connection:
+                if place.get_backend_name() in _HAVE_READ_ONLY:
+                    connection.exec_driver_sql(
+                        "SET TRANSACTION READ ONLY", execution_options={"stream_results": False}
+                    )
                 rows = connection.exec_driver_sql(self.query)
-                return pd.DataFrame.from_records(
-                    rows.fetchall(), columns=list(rows.keys()), coerce_float=True
-                )
+                return self._table(list(rows.keys()), rows)
         except alchemy.exc.SQLAlchemyError as error:
-            said = str(getattr(error, "orig", None) or error).lower()
-            faults = (fault for pattern, fault in _DATABASE_FAULTS if re.search(pattern, said))
-            fault = next(faults, f"refused the query with {type(error).__name__}; correct sql")
-            raise DataError(f"{self.description} {fault}") from None
+            raise self._fault(error) from None
         finally:
             engine.dispose()
+
+    def _place(self) -> Any:
+        alchemy = import_extra("sqlalchemy", "sql", self.description)
+        try:
+            return alchemy.make_url(from_environment(self.url))
+        except alchemy.exc.ArgumentError:
+            raise self._no_url() from None
+
+    def _read_sqlite(self, file: Path | None, options: dict[str, Any]) -> pd.DataFrame:
+        try:
+            seconds = float(options.pop("timeout", _SQLITE_SECONDS))
+        except (TypeError, ValueError):
+            raise self._no_url() from None
+        if options:
+            raise DataError(
+                f"{self.description}: an SQLite url takes timeout alone, got {listed(sorted(options))}"
+            )
+        if file is not None and not file.is_file():
+            raise DataError(f"{self.description} cannot be read: no such file; check the path")
+        name = ":memory:" if file is None else f"{file.resolve().as_uri()}?mode=ro"
+        try:
+            with closing(sqlite3.connect(name, timeout=seconds, uri=True)) as connection:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SQLITE_CELL_BYTES)
+                connection.set_authorizer(_only_reading)
+                # Python gets to see Ctrl-C in the midst of a query without end.
+                connection.set_progress_handler(lambda: 0, _SQLITE_STEPS)
+                rows = connection.execute(self.query)
+                if rows.description is None:
+                    raise sqlite3.ProgrammingError("does not return rows")
+                return self._table([column[0] for column in rows.description], rows)
+        except sqlite3.Error as error:
+            raise self._fault(error) from None
+
+    def _table(self, names: list[str], rows: Iterable[Any]) -> pd.DataFrame:
+        """Return rows as a table; a query that has no end, or cells to match, is not waited for."""
+        kept, left = list[Any](), files.TABLE_BYTES
+        for row in rows:
+            kept.append(row)
+            left -= sum(map(sys.getsizeof, row))
+            if left < 0:
+                raise DataError(
+                    f"{self.description} answers with more than {files.TABLE_BYTES / 1e6:,.0f} MB; choose rows or "
+                    "columns in sql"
+                )
+        return pd.DataFrame.from_records(kept, columns=names, coerce_float=True)
+
+    def _no_url(self) -> DataError:
+        return DataError(
+            f"{self.description} is no database URL; expected such as 'sqlite:///bank.db' or "
+            "'postgresql+psycopg://host/database'"
+        )
+
+    def _fault(self, error: BaseException) -> DataError:
+        said = str(getattr(error, "orig", None) or error).lower()
+        faults = (fault for pattern, fault in _DATABASE_FAULTS if re.search(pattern, said))
+        fault = next(faults, f"refused the query with {type(error).__name__}; correct sql")
+        return DataError(f"{self.description} {fault}")
+
+
+def _only_reading(action: int, _: str | None, function: str | None, *where: str | None) -> int:
+    """SQLite asks this, while it prepares a statement, about everything that the statement would do."""
+    unsafe = action == sqlite3.SQLITE_FUNCTION and function in _UNSAFE_FUNCTIONS
+    return sqlite3.SQLITE_OK if action in _READING and not unsafe else sqlite3.SQLITE_DENY
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -62,13 +63,15 @@ class FunctionCall(Settings):
 
     def find(self, folder: Path, where: str) -> Callable[..., Any]:
         """Return the function, imported only if a file in ``folder`` may name it; raises SettingsError."""
-        consent.require(self.function, folder, where)
+        consent.require([consent.Request.code(self.function)], folder, where)
         module, colon, name = self.function.partition(":")
         try:
             function = getattr(importlib.import_module(module), name) if colon else None
         except (ImportError, AttributeError, SyntaxError):
             function = None
-        if not inspect.isfunction(function):
+        # What a module has imported of others is not what was allowed.
+        home = str(getattr(function, "__module__", "")).partition(".")[0]
+        if not inspect.isfunction(function) or home != module.partition(".")[0]:
             raise SettingsError(
                 f"{where}: function = '{self.function}' cannot be found; expected 'module:name', the module "
                 "being installed or in a folder of PYTHONPATH"
@@ -204,14 +207,50 @@ class PartySettings(Settings):
             update={**declared, "options": options, "columns": list(columns), "ignore": []}
         )
 
-    def check_code(self, folder: Path) -> None:
-        """Raise SettingsError if the table comes from code that may not run in this project."""
+    def check_consent(self, folder: Path) -> None:
+        """Raise SettingsError unless a scenario in ``folder`` may have all that it names here for a table.
+
+        A file in the folder, no link that leads elsewhere, is its own to name. Raises DataError for what is no url.
+        """
+        with self._named():
+            outside = consent.outside(self._files(folder), folder)
+            requests = [*map(consent.Request.file, outside), *self._calls(folder)]
+        consent.require(requests, folder, self.name)
+
+    def _files(self, folder: Path) -> Iterator[Path]:
+        """Go through the files and folders that the table is read from."""
+        if self.csv is not None:
+            yield folder / self.csv
+        if self.parquet is not None:
+            yield folder / self.parquet
+            yield from (folder / self.parquet).rglob("*")
+        # A file of one's own environment is named by its variable alone.
+        if self.sql is not None and not (self.url or "").startswith(ENVIRONMENT):
+            yield from filter(None, [self._database(folder).file])
+        if self.function in consent.READY_MADE and "path" in self.arguments:
+            yield Path(str(self.arguments["path"])).expanduser()
+
+    def _calls(self, folder: Path) -> list[consent.Request]:
+        """Return the requests to run code or to connect to a server."""
         code = self.function or self.source
         if code is not None:
-            consent.require(code, folder, self.name)
+            return [consent.Request.code(code)]
+        server = None if self.sql is None else self._database(folder).server
+        return [] if server is None else [consent.Request.server(server)]
+
+    def _database(self, folder: Path) -> SqlSource:
+        return SqlSource(self.url or "", self.sql or "", folder)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
 
     def open_source(self, folder: Path) -> DataSource:
-        """Return where the table is read from; raises DataError or SettingsError if there is no such plug-in."""
+        """Return where the table is read from; raises DataError or SettingsError if it may not be, or is nowhere."""
+        consent.require(self._calls(folder), folder, self.name)
         if self.csv is not None:
             ids = tuple(self.columns_by_entity.values())
             text = (*self.categorical, *self.multi_valued, *self.datetime)
@@ -219,12 +258,11 @@ class PartySettings(Settings):
         if self.parquet is not None:
             return ParquetSource(folder / self.parquet)
         if self.sql is not None:
-            return SqlSource(self.url or "", self.sql, folder)
+            return self._database(folder)
         arguments = {
             name: from_environment(value) if isinstance(value, str) else value
             for name, value in self.arguments.items()
         }
-        self.check_code(folder)
         if self.source is not None:
             return plug_in(self.source, arguments)
         if self.frame is not None:
@@ -252,8 +290,6 @@ class PartySettings(Settings):
             "rating_range": self.rating_range and tuple(self.rating_range),
             "like": like,
         }
-        try:
+        with self._named():
             source = self.open_source(folder)
-        except DataError as error:
-            raise DataError(f"{self.name}: {error}") from None
         return PartyDataset.from_source(self.name, source, **declared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from parties.dataset import PartyDataset
 from protocol.errors import SettingsError
 from protocol.settings import ProtocolSettings, Settings
+from scenarios import consent
 from scenarios.party import FunctionCall, PartySettings
 
 COORDINATOR = "coordinator"
@@ -68,7 +70,8 @@ class Scenario(ProtocolSettings):
         return [party for party in self.parties if party.role == "feature"]
 
     def dataset(self, party: PartySettings, like: PartyDataset | None = None) -> PartyDataset:
-        """Return :meth:`PartySettings.dataset` of one of the parties."""
+        """Return :meth:`PartySettings.dataset` of one of the parties, if it may have all that it names."""
+        party.check_consent(self.folder)
         return party.dataset(self.folder, like)
 
 
@@ -95,6 +98,7 @@ def load(
     if seed is not None:
         data["seed"] = seed
     if data_path is not None:
+        consent.allow([os.path.abspath(os.path.expanduser(data_path))])
         for party in _tables(data.get("parties")):
             if "function" in party:
                 party.setdefault("arguments", {})["path"] = data_path

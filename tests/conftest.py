@@ -94,9 +94,9 @@ def scenario_file(tmp_path: Path, tables: Tables) -> Path:
 LoadScenario = Callable[..., Scenario]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def allowing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Say which modules' code scenario files may name, with a memory of this test's own."""
+    """Say what scenario files may name, with a memory of this test's own."""
     from scenarios import consent
 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -228,7 +228,7 @@ def cost(
     factors = [experiments.Factor.parse(text) for text in vary or experiments.DEFAULT]
     cells = experiments.plan_cells(scenario, factors, design, repeats, changes, seed, path)
     for party in cells[0].scenario.parties:
-        party.check_code(cells[0].scenario.folder)
+        party.check_consent(cells[0].scenario.folder)
     folder = folder or Path("sweeps") / cells[0].scenario.name
     console = Console()
     with rounds_bar(console, what="cells") as bar:

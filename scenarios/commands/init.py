@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from protocol.errors import SettingsError
+from scenarios import consent
 from scenarios.scaffold import draft
 
 
@@ -34,4 +35,5 @@ def write_scenario(files: tuple[Path, ...], label: str | None, yes: bool, output
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{output} cannot be written: {error.strerror}") from None
+    consent.remember_files(files, output.parent)
     click.echo(f"Wrote {output}. Look at it, then: colonnade check {output}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
 import click
@@ -100,3 +101,5 @@ class _Commands(click.Group):
 @click.version_option(package_name="colonnade")
 def main() -> None:
     """Train one model over columns that several organisations hold, without pooling them."""
+    # Whatever Python this starts, it takes no module of the current folder for a library's.
+    os.environ["PYTHONSAFEPATH"] = "1"

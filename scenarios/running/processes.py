@@ -38,7 +38,8 @@ from scenarios.running.organisation import RESUME, Say
 from scenarios.running.runner import LabelPartyResult, Run
 from scenarios.scenario import COORDINATOR, Scenario
 
-COLONNADE = (sys.executable, "-c", "from scenarios.commands.main import main; main()")
+# With -P no module of the current folder takes the place of a library's.
+COLONNADE = (sys.executable, "-P", "-c", "from scenarios.commands.main import main; main()")
 _ROUND = re.compile(r"training: round (\d+) of at most (\d+)")
 _STOP_SECONDS = 5.0
 
@@ -149,11 +150,7 @@ async def watch(
         part,
         str(configuration),
         *(["--resume"] if resume else []),
-        *(
-            f"--allow-code={module}"
-            for module in consent.allowed(configuration.parent)
-            if part == "party"
-        ),
+        *(f"--allow={name}" for name in consent.allowed(configuration.parent) if part == "party"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

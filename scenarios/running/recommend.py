@@ -18,6 +18,7 @@ from protocol.numbers import IntArray
 from protocol.scoring import request_pairs
 from protocol.transport.channel import Channel
 from psi.alignment import align_label_party
+from scenarios import consent
 from scenarios.judging.evaluation import BoolArray, top_k
 from scenarios.running import folders
 from scenarios.running.prediction import Datasets, Halves, converse
@@ -47,6 +48,12 @@ def recommend(folder: Path, user: str, k: int, items: Sequence[str] = ()) -> Rec
     Raises also SettingsError for a bad run folder.
     """
     scenario = folders.read_settings(folder)
+    if any(party.function not in consent.READY_MADE for party in scenario.parties):
+        # Its settings, which somebody may have sent, say in which folder they have any rights.
+        elsewhere = (
+            [] if folder.resolve().is_relative_to(scenario.folder.resolve()) else [scenario.folder]
+        )
+        consent.require(map(consent.Request.file, elsewhere), folder, str(folder))
     datasets = {party.name: scenario.dataset(party) for party in scenario.parties}
     halves = {name: folders.read_half(folder / "parties" / name) for name in datasets}
     (found,) = list_items(scenario, datasets, halves, [user], k, items)

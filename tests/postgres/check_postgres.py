@@ -41,6 +41,7 @@ def schema(url: sqlalchemy.URL) -> Iterator[str]:
     engine = sqlalchemy.create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+        connection.exec_driver_sql(f"CREATE SEQUENCE {name}.numbers")
         DataSourceContract.table().to_sql("customers", connection, schema=name, index=False)
         connection.exec_driver_sql(
             f"CREATE TABLE {name}.types AS SELECT n AS id, (n / 7.0)::numeric(9, 4) AS amount, "
@@ -95,7 +96,11 @@ def test_a_percent_sign_is_plain_sql() -> None:
         ("SELECT nothing", {}, "has no column that sql names"),
         ("SELEKT 4711", {}, "does not understand sql"),
         ("SELECT 'teal'::integer", {}, "refused the query with DataError"),
-        ("CREATE TEMPORARY TABLE t (x integer)", {}, "was asked for no rows"),
+        (
+            "CREATE TEMPORARY TABLE t (x integer)",
+            {},
+            "does not understand sql; expected one SELECT",
+        ),
         ("SELECT 1", {"database": "nowhere"}, "does not exist; check the name at the end"),
         ("SELECT 1", {"username": "nobody", "password": "hunter2"}, "refuses access"),
         ("SELECT 1", {"host": "127.0.0.1", "port": 1, "query": {}}, "cannot be reached"),
@@ -116,3 +121,23 @@ def test_what_it_refuses_is_one_line(
     assert message.startswith("the database env:BANK_DB ")
     assert len(message.splitlines()) == 1
     assert not [secret for secret in ("4711", "teal", "hunter2") if secret in message]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DROP TABLE {schema}.customers",
+        "CREATE TABLE {schema}.others AS SELECT 1 AS n",
+        "WITH gone AS (DELETE FROM {schema}.customers RETURNING *) SELECT * FROM gone",
+        "SELECT 1; DROP TABLE {schema}.customers",
+        "COMMIT; DROP TABLE {schema}.customers",
+        "SELECT nextval('{schema}.numbers')",
+    ],
+)
+def test_sql_only_reads(schema: str, query: str) -> None:
+    with pytest.raises(DataError):
+        read_table(SqlSource("env:BANK_DB", query.format(schema=schema)))
+    rows = read_table(SqlSource("env:BANK_DB", f"SELECT * FROM {schema}.customers"))
+    assert len(rows) == len(DataSourceContract.table())
+    numbers = read_table(SqlSource("env:BANK_DB", f"SELECT is_called FROM {schema}.numbers"))
+    assert numbers["is_called"].tolist() == [False]

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from parties import files
 from protocol.errors import ColonnadeError
 from scenarios.scenario import load
 
@@ -248,7 +249,7 @@ def _toml(value: Any) -> str:
 def test_a_mistake_is_one_line_that_says_what_to_do(
     mistake: str, tmp_path: Path, allowing: Callable[..., None]
 ) -> None:
-    allowing("json", "lake")
+    allowing("json", "lake", "abacus://bank", "env:NO_BANK")
     try:
         message = refusal(tmp_path, BAD[mistake])
     finally:
@@ -261,10 +262,10 @@ def test_a_mistake_is_one_line_that_says_what_to_do(
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbid(self: Path) -> bytes:
+    def forbid(path: Path, most: int) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", forbid)
+    monkeypatch.setattr(files, "read", forbid)
     assert "table.csv cannot be read: Permission denied" in refusal(tmp_path, Bad(""))
 
 
@@ -284,7 +285,9 @@ def test_a_missing_extra_is_named(
     assert f"needs {module}: pip install 'colonnade[{extra}]'" in message
 
 
-def test_a_missing_driver_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowing: Callable[..., None]
+) -> None:
     whole = builtins.__import__
 
     def without_driver(name: str, *rest: Any, **named: Any) -> Any:
@@ -293,5 +296,6 @@ def test_a_missing_driver_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return whole(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without_driver)
+    allowing("postgresql+psycopg://localhost/bank")
     settings = query("SELECT 1", "postgresql+psycopg://localhost/bank")
     assert "needs the driver psycopg; install it" in refusal(tmp_path, Bad("", settings=settings))

@@ -63,7 +63,9 @@ def test_every_source_is_found_from_a_process(
     tables: dict[str, pd.DataFrame],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    allowing: Callable[..., None],
 ) -> None:
+    allowing("env:BANK_DB")
     scenario = load_scenario()
     bank = scenario.feature_parties[0]
     if kind == "parquet":
@@ -101,7 +103,7 @@ def test_processes_take_up_a_training_that_broke_and_begin_a_new_one_clean(
 ) -> None:
     monkeypatch.setattr(processes, "_STOP_SECONDS", 0.2)
     scenario, folder = load_scenario("epochs=4", "n_jobs=1"), tmp_path / "kept"
-    python, option, entry = processes.COLONNADE
+    *python, entry = processes.COLONNADE
     heard: list[int] = []
     for _ in range(2):  # the second time without resume, where there is what the first one left
         heard.clear()
@@ -109,7 +111,7 @@ def test_processes_take_up_a_training_that_broke_and_begin_a_new_one_clean(
             processes.run(
                 scenario,
                 lambda done, total: heard.append(done),
-                command=(python, option, DYING + entry),
+                command=(*python, DYING + entry),
                 keep_in=folder,
             )
         assert heard[0] == 1
