@@ -13,9 +13,11 @@ import re
 import secrets
 import shutil
 import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
 
@@ -28,6 +30,7 @@ TABLE_BYTES = 1 << 32
 TABLE_CELLS = 1 << 28
 """Of a table whose size is not that of its file; as numbers they are half of ``TABLE_BYTES``."""
 
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*\.[ \t]*){100}""")
 _UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.unfinished")
 
 
@@ -37,11 +40,22 @@ def read(path: Path, most: int) -> bytes:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is a device or a pipe, no file")
-        # So much memory is taken at once; the file may have grown since it was looked at.
-        content = file.read(min(found.st_size, most) + 1)
+        # As much memory as is asked for is taken at once; the file may have grown since.
+        content = file.read(found.st_size + 1) if found.st_size <= most else b""
     if max(found.st_size, len(content)) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most / 1e6:,.0f} MB")
     return content
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says; raises UnicodeDecodeError or tomllib.TOMLDecodeError, too."""
+    text = read(path, SETTINGS_BYTES).decode()
+    if _LONG_KEY.search(text):  # tomllib takes the square of its length
+        raise tomllib.TOMLDecodeError("a key has too many parts")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("values are nested too deeply") from None
 
 
 def _open_at_once(path: str, flags: int) -> int:

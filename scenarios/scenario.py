@@ -7,12 +7,12 @@ import tomllib
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from parties import files
 from parties.dataset import PartyDataset
 from protocol.errors import SettingsError
 from protocol.settings import ProtocolSettings, Settings
@@ -114,11 +114,13 @@ def validated(kind: type[S], data: dict[str, Any], source: str) -> S:
         raise SettingsError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
-def read_toml(file: Traversable, source: str) -> dict[str, Any]:
+def read_toml(file: Path, source: str) -> dict[str, Any]:
     """Return what a TOML file says; raises SettingsError, naming it as ``source``."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return files.read_toml(file)
+    except OSError as error:
+        raise SettingsError(f"{source} cannot be read: {error.strerror}; check the path") from None
+    except UnicodeDecodeError:
         raise SettingsError(f"{source} cannot be read; expected TOML in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{source} is not valid TOML: {error}") from None
@@ -126,7 +128,7 @@ def read_toml(file: Traversable, source: str) -> dict[str, Any]:
 
 def _find(source: str) -> tuple[str, Path, dict[str, Any]]:
     """Return name and folder of a scenario, and what its file says."""
-    bundled = resources.files("scenarios") / "catalog" / f"{source}.toml"
+    bundled = Path(str(resources.files("scenarios"))) / "catalog" / f"{source}.toml"
     if "/" not in source and bundled.is_file():
         return source, Path(), read_toml(bundled, source)
     path = Path(source)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import tomllib
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from parties import files
 from protocol.errors import SettingsError
 from protocol.messages.message import Role
 from protocol.settings import ProtocolSettings, Settings
@@ -143,7 +143,7 @@ class Identity(Settings):
         write_new(
             private,
             f"# Private. It never leaves {self.name}.\n{to_toml(self.model_dump())}",
-            mode=0o600,
+            mode=files.PRIVATE,
         )
         write_new(public, to_toml(self.public.model_dump()))
         return private, public
@@ -261,17 +261,8 @@ def _subject(certificate: str) -> x509.Name:
 
 def write_new(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Write a file that does not exist yet, whole or not at all; raises SettingsError if it does or cannot be."""
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(unfinished, path)  # unlike a rename it never replaces
-        finally:
-            unfinished.unlink()
+        files.write(path, text.encode(), mode=mode, replace=False)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
@@ -284,7 +275,7 @@ def _exists(path: Path) -> SettingsError:
 
 def _read(kind: type[F], path: Path, expected: str) -> F:
     try:
-        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return kind.model_validate(files.read_toml(path))
     except (OSError, UnicodeDecodeError):
         raise SettingsError(f"{path} cannot be read; expected {expected}") from None
     except tomllib.TOMLDecodeError:  # its message may quote a key

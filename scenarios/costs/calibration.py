@@ -24,6 +24,7 @@ from joblib import parallel_config
 from pydantic import TypeAdapter, ValidationError
 from scipy.optimize import nnls
 
+from parties import files
 from parties.features import FixedPointMatrix
 from protocol.encryption.encryptors import Encryptor, KeyHolderEncryptor, Masks
 from protocol.encryption.keys import EncryptedVector, PrivateKey
@@ -292,7 +293,7 @@ def runner_memory() -> int:
 
 def _read() -> dict[str, _Entry]:
     try:
-        cache = _CACHE.validate_json(cache_file().read_bytes())
+        cache = _CACHE.validate_json(files.read(cache_file(), files.SETTINGS_BYTES))
     except (OSError, ValidationError):  # none yet, or of another version: it is measured anew
         return {}
     return {name: one for name, one in cache.items() if len(one.rest) == len(fields(Rest))}
@@ -301,8 +302,8 @@ def _read() -> dict[str, _Entry]:
 def _write(cache: dict[str, _Entry]) -> None:
     path = cache_file()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_CACHE.dump_json(cache, indent=2))
+        files.make_folder(path.parent)
+        files.write(path, _CACHE.dump_json(cache, indent=2))
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be written: {error.strerror}; set {FOLDER_VARIABLE} to a folder that can"

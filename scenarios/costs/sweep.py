@@ -25,6 +25,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from parties import files
 from protocol.encryption.keys import SECURE_KEY_BITS
 from protocol.errors import ColonnadeError, SettingsError
 from protocol.settings import Engine
@@ -78,16 +79,14 @@ _OUTCOME = TypeAdapter(Outcome)
 def sweep(cells: Sequence[Cell], folder: Path, progress: Callable[[int, Outcome], None]) -> Sweep:
     """Run every cell that is not done yet, and write the tables; ``progress`` hears of each, done before or now."""
     check_writable(folder)
-    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder / "cells")
     outcomes = list[Outcome]()
     for number, cell in enumerate(cells, 1):
         path = folder / "cells" / f"{cell.name}.json"
         outcome = _read(path, cell.levels, cell.repeat)
         if outcome is None:
             outcome = _apart(partial(measure, cell))
-            unfinished = path.with_suffix(".unfinished")
-            unfinished.write_bytes(_OUTCOME.dump_json(outcome))
-            unfinished.rename(path)
+            files.write(path, _OUTCOME.dump_json(outcome))
         outcomes.append(outcome)
         progress(number, outcome)
     write_tables(outcomes, folder)
@@ -133,7 +132,7 @@ def read(folder: Path) -> Sweep:
     """Read a finished sweep back; raises SettingsError if a part of it is missing or damaged."""
     scenario = read_settings(folder)
     try:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        index = json.loads(files.read(folder / _INDEX, files.MODEL_BYTES))
         found = [
             _read(folder / "cells" / f"{one['name']}.json", one["levels"], one["repeat"])
             for one in index["cells"]
@@ -206,7 +205,11 @@ def _read(path: Path, levels: Levels, repeat: int) -> Outcome | None:
     The same training may have been a cell of another design, with other names for what is usual.
     """
     try:
-        return replace(_OUTCOME.validate_json(path.read_bytes()), levels=levels, repeat=repeat)
+        return replace(
+            _OUTCOME.validate_json(files.read(path, files.MODEL_BYTES)),
+            levels=levels,
+            repeat=repeat,
+        )
     except (OSError, ValidationError):
         return None
 

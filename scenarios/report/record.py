@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from parties import files
 from protocol.errors import SettingsError
 from protocol.ledger import MessageRecord, Receipts
 from protocol.messages.message import Role
@@ -48,7 +49,7 @@ class Account(ABC):
         """Read a folder; raises SettingsError if it holds no finished run or is damaged."""
         settings = cls.read_settings(folder)
         with _reading(folder):
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            metrics = json.loads(files.read(folder / "metrics.json", files.MODEL_BYTES))
             cls.check(metrics)
             costs: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
             with (folder / "costs.csv").open(encoding="utf-8", newline="") as file:
@@ -221,7 +222,9 @@ class PartyRecord(Account):
     def read_settings(cls, folder: Path) -> Agreement:
         """Read what all agreed on; raises SettingsError."""
         try:
-            return Agreement.model_validate_json((folder / "settings.json").read_bytes())
+            return Agreement.model_validate_json(
+                files.read(folder / "settings.json", files.SETTINGS_BYTES)
+            )
         except (OSError, ValidationError):
             raise _damaged(folder) from None
 

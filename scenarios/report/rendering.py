@@ -14,6 +14,7 @@ import font_source_sans_pro
 import resvg_py
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from parties import files
 from protocol.errors import SettingsError
 from scenarios.report import numbers
 
@@ -28,11 +29,9 @@ def template(name: str) -> Template:
 
 def save(path: Path, content: str | bytes) -> None:
     """Write a page or a drawing whole; raises SettingsError if that cannot be."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content if isinstance(content, bytes) else content.encode())
-        unfinished.replace(path)
+        files.make_folder(path.parent)
+        files.write(path, content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -142,7 +142,9 @@ class SavedHalf:
 def read_settings(folder: Path) -> Scenario:
     """Return the resolved settings of a finished run; raises SettingsError if the folder holds none."""
     try:
-        return Scenario.model_validate_json((folder / "settings.json").read_bytes())
+        return Scenario.model_validate_json(
+            files.read(folder / "settings.json", files.SETTINGS_BYTES)
+        )
     except (OSError, ValidationError):
         raise SettingsError(
             f"{folder} is not the folder of a finished run; expected what 'colonnade run' wrote"
@@ -153,7 +155,7 @@ def read_half(folder: Path) -> SavedHalf:
     """Return the trained half in a party's own folder; raises SettingsError if its file is missing or damaged."""
     path = folder / "model.json"
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = json.loads(files.read(path, files.MODEL_BYTES))
         columns = [np.array(saved["weights"])[:, None], np.array(saved["factors"])]
         parameters = np.hstack(columns).astype(np.float64)
         encoder = FeatureEncoder.from_json(saved["preprocessing"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,37 @@ def test_what_was_being_written_is_known_by_its_name(
         files.write(tmp_path / "epoch-000001", b"")
     assert seen == ["epoch-000001"]
     assert files.unfinished_name(tmp_path / "notes.unfinished") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = " + "[" * 100_000,
+        "x = " + "{a = " * 100_000,
+        ".".join("a" * 500_000) + " = 1",
+        "[" + " . ".join(['"a"'] * 100_000) + "]",
+        "[[" + ".".join(["'a'"] * 200_000) + "]]",
+    ],
+)
+def test_toml_made_to_wear_a_reader_out_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    with pytest.raises(tomllib.TOMLDecodeError):
+        files.read_toml(path)
+
+
+def test_toml_with_many_short_keys_and_long_lists_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    numbers = [n / 7 for n in range(5_000)]
+    names = [f"a.b.{n}" for n in range(5_000)]
+    lines = [f"one.two.three.n{n} = {n}" for n in range(500)]
+    path.write_text("\n".join([*lines, f"numbers = {numbers}", f"names = {names}"]))
+    said = files.read_toml(path)
+    assert (said["numbers"], said["names"]) == (numbers, names)
+    assert len(said["one"]["two"]["three"]) == 500
+    path.write_text("a" * (1 << 20))
+    with pytest.raises(tomllib.TOMLDecodeError):
+        files.read_toml(path)
+    path.write_text("#" * ((1 << 20) + 1))
+    with pytest.raises(OSError, match="it is larger than 1 MB"):
+        files.read_toml(path)

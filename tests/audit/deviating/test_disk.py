@@ -16,16 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow
 import pytest
+from pyarrow import parquet
 
+from parties import files
 from parties.errors import DataError
 from parties.model import LocalModel, Optimizer
-from parties.sources import CsvSource
-from protocol.errors import CheckpointError
+from parties.sources import CsvSource, ParquetSource
+from protocol.errors import CheckpointError, SettingsError
 from protocol.training import checkpoints
 from scenarios import run_folder
 from scenarios.judging import baselines
-from scenarios.running import organisation, processes, runner
+from scenarios.running import folders, organisation, processes, runner
 from scenarios.scenario import Scenario, load
 
 LoadScenario = Callable[..., Scenario]
@@ -137,3 +141,72 @@ def test_what_only_has_the_name_of_a_checkpoint_is_kept(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="is no checkpoint and is not overwritten"):
             checkpoints.Checkpoints(tmp_path).save(state)
     assert set(tmp_path.rglob("*")) == before
+
+
+ROWS = 1 << 16
+
+
+@pytest.fixture
+def bomb(tmp_path: Path) -> Path:
+    """A folder of Parquet files that are small, and large when read."""
+    column = pyarrow.array(np.zeros(ROWS))
+    table = pyarrow.table({f"x{number}": column for number in range(16)})
+    (tmp_path / "parts").mkdir()
+    for part in range(4):
+        parquet.write_table(table, tmp_path / "parts" / f"part-{part}.parquet", compression="zstd")
+    return tmp_path / "parts"
+
+
+@pytest.mark.parametrize("bound", ["TABLE_CELLS", "TABLE_BYTES"])
+def test_parquet_files_are_not_read_when_their_metadata_say_too_much(
+    bomb: Path, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sum(path.stat().st_size for path in bomb.iterdir()) < 100_000
+    assert len(ParquetSource(bomb).read()) == 4 * ROWS
+    one = bomb / "part-0.parquet"
+    assert len(ParquetSource(one).read()) == ROWS
+    kept = parquet.read_metadata(one).row_group(0)
+    each = {"TABLE_CELLS": kept.num_rows * kept.num_columns, "TABLE_BYTES": kept.total_byte_size}
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(pd, "read_parquet", read)
+    monkeypatch.setattr(files, bound, 4 * each[bound] - 1)
+    with pytest.raises(DataError, match="unpacks to 4,194,304 cells"):
+        ParquetSource(bomb).read()
+    monkeypatch.setattr(files, bound, each[bound] - 1)
+    with pytest.raises(DataError, match="unpacks to 1,048,576 cells"):
+        ParquetSource(one).read()
+
+
+def test_a_table_without_end_is_not_begun(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(DataError, match="is a device or a pipe"):
+            CsvSource(path).read()
+        with pytest.raises(DataError, match="is a device or a pipe"):
+            ParquetSource(path).read()
+        with pytest.raises(SettingsError):
+            load(str(path))
+
+
+def test_tables_settings_models_and_checkpoints_have_bounds(tmp_path: Path) -> None:
+    huge = tmp_path / "huge"  # a hole takes no room
+    with huge.open("wb") as file:
+        file.truncate(files.TABLE_BYTES + 1)
+    for name in ("three.toml", "model.json", "settings.json", "epoch-000001"):
+        (tmp_path / name).symlink_to(huge)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="it is larger than 4,295 MB"):
+        CsvSource(huge).read()
+    with pytest.raises(SettingsError, match="it is larger than 1 MB"):
+        load(str(tmp_path / "three.toml"))
+    with pytest.raises(SettingsError):
+        folders.read_half(tmp_path)
+    with pytest.raises(SettingsError):
+        folders.read_settings(tmp_path)
+    assert checkpoints._read(tmp_path / "epoch-000001") is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
