@@ -35,6 +35,7 @@ from protocol.transport.network import (
     FAREWELL_SECONDS,
     GREETING_SECONDS,
     HANDSHAKE_MILLISECONDS,
+    IDLE_MILLISECONDS,
     METHOD,
     OPTIONS,
     REFUSED,
@@ -49,17 +50,28 @@ SERVER_OPTIONS = (
     *OPTIONS,
     # Who has not got through TLS by then is hung up on: connections that say nothing cost a file each, and no more.
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MILLISECONDS),
+    # Behind TLS a party opens its one stream at once and keeps it; who has none is idle.
+    ("grpc.max_connection_idle_ms", IDLE_MILLISECONDS),
     ("grpc.max_concurrent_streams", 8),
 )
 _MOST_STREAMS = 8  # for each party: one, and a few that are being refused or replaced
 _STOP_SECONDS = 0.2
+_MOST_CONNECTIONS, _OWN_FILES = 8_192, 256
 
 
-def _raise_file_limit() -> None:
-    """Let this process have as many files, hence connections, as the system lets it: the usual soft limit is 1,024."""
+def _take_connections() -> int:
+    """Return how many connections at once this process has files for, beside its own; raise its limit if it may.
+
+    The usual soft limit is 1,024. A limit too low for both is halved between them.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = _MOST_CONNECTIONS + _OWN_FILES
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    files = max(soft, wanted if hard == resource.RLIM_INFINITY else min(hard, wanted))
+    if files > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return min(_MOST_CONNECTIONS, max(files - _OWN_FILES, files // 2))
 
 
 @dataclass(eq=False)
@@ -106,8 +118,8 @@ class CoordinatorTransport(NetworkTransport):
             require_client_auth=True,
         )
         streams = _MOST_STREAMS * len(others)
-        _raise_file_limit()
-        self._server = aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=streams)
+        most = ("grpc.max_allowed_incoming_connections", _take_connections())
+        self._server = aio.server(options=(*SERVER_OPTIONS, most), maximum_concurrent_rpcs=streams)
         handler = grpc.stream_stream_rpc_method_handler(self._converse)
         generic = grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})
         self._server.add_generic_rpc_handlers((generic,))
