@@ -223,8 +223,9 @@ class PartySettings(Settings):
             yield folder / self.csv
         if self.parquet is not None:
             yield folder / self.parquet
-            yield from (folder / self.parquet).rglob("*")
-        # A file of one's own environment is named by its variable alone.
+            if not consent.outside([folder / self.parquet], folder):
+                yield from (folder / self.parquet).rglob("*")
+        # What a variable of one's own holds is asked for by the variable's name alone.
         if self.sql is not None and not (self.url or "").startswith(ENVIRONMENT):
             yield from filter(None, [self._database(folder).file])
         if self.function in consent.READY_MADE and "path" in self.arguments:

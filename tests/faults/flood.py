@@ -22,7 +22,7 @@ from scenarios.running import processes
 from scenarios.scenario import load
 
 _CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303")  # the first bytes of one
-_SECONDS = 12
+_SECONDS = 25
 
 
 async def flood(port: int, connections: int, seconds: float) -> str:

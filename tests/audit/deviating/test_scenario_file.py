@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -28,8 +29,9 @@ from scenarios import consent
 from scenarios.commands.main import BAD_INPUT, main
 from scenarios.party import FunctionCall
 from scenarios.running import processes
+from scenarios.running.organisation import Organisation
 from scenarios.running.recommend import recommend
-from scenarios.scenario import load
+from scenarios.scenario import Scenario, load
 
 Allow = Callable[..., None]
 
@@ -176,6 +178,10 @@ def elsewhere(tmp_path: Path, tables: dict[str, pd.DataFrame]) -> Path:
     folder.mkdir()
     tables["bank"].to_csv(folder / "bank.csv", index=False)
     tables["bank"].to_parquet(folder / "bank.parquet")
+    (folder / "bank.parquets").mkdir()
+    for part in ("1", "2"):
+        half = tables["bank"].iloc[int(part) - 1 :: 2]
+        half.to_parquet(folder / "bank.parquets" / f"part-{part}.parquet")
     with sqlite3.connect(folder / "bank.db") as database:
         tables["bank"].to_sql("bank", database, index=False)
     database.close()
@@ -212,6 +218,7 @@ ELSEWHERE = {
     "a folder that is a link": 'csv = "linked/bank.csv"',
     "a Parquet file": 'parquet = "{elsewhere}/bank.parquet"',
     "a link in a folder of Parquet files": 'parquet = "parts"',
+    "a folder of Parquet files": 'parquet = "{elsewhere}/bank.parquets"',
     "a database": 'sql = "SELECT * FROM bank"\nurl = "sqlite:///{elsewhere}/bank.db"',
     "a database, by a way up": 'sql = "SELECT * FROM bank"\nurl = "sqlite:///../elsewhere/bank.db"',
 }
@@ -316,11 +323,11 @@ HARMS = {
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_sql_only_reads(elsewhere: Path, harm: str) -> None:
-    before = {path: path.read_bytes() for path in elsewhere.iterdir()}
+    before = {path: path.read_bytes() for path in elsewhere.glob("*.db")}
     query = HARMS[harm].format(folder=elsewhere)
     with pytest.raises(DataError, match=r"is only read|was asked for no rows"):
         SqlSource("sqlite:///bank.db", query, elsewhere).read()
-    assert {path: path.read_bytes() for path in elsewhere.iterdir()} == before
+    assert {path: path.read_bytes() for path in elsewhere.glob("*.db")} == before
 
 
 def test_the_weaker_variant_drops_a_table(elsewhere: Path) -> None:
@@ -404,3 +411,16 @@ def test_a_run_folder_that_was_sent_has_no_rights_of_another(
     with pytest.raises(SettingsError, match="would be read, outside the folder"):
         recommend(finished, "1", 5)
     shutil.rmtree(project)
+
+
+def test_the_configuration_of_a_party_is_its_own_and_names_any_file(
+    load_scenario: Callable[..., Scenario], elsewhere: Path, tmp_path: Path
+) -> None:
+    configurations = processes.prepare(load_scenario(), tmp_path)
+    bank = configurations["bank"]
+    bank.write_text(bank.read_text().replace("bank.csv", f"{elsewhere}/bank.csv"))
+    assert Organisation.read(bank).table().n_rows == 300
+    code = re.sub(r'"?csv"? = "[^"]*"', 'function = "h:t"', bank.read_text())
+    bank.write_text(code)
+    with pytest.raises(SettingsError, match="'h:t' is code that would run"):
+        Organisation.read(bank).table()
