@@ -262,8 +262,12 @@ def test_a_mistake_is_one_line_that_says_what_to_do(
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = files.read
+
     def forbid(path: Path, most: int) -> bytes:
-        raise PermissionError(13, "Permission denied")
+        if path.name == "table.csv":
+            raise PermissionError(13, "Permission denied")
+        return read(path, most)
 
     monkeypatch.setattr(files, "read", forbid)
     assert "table.csv cannot be read: Permission denied" in refusal(tmp_path, Bad(""))
