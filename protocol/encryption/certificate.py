@@ -6,9 +6,10 @@ masked.
 
 The proof (Goldberg, Reyzin, Sagga and Baldimtsi, 'Efficient noninteractive certification of RSA moduli and beyond',
 ASIACRYPT 2019): n-th roots of values that a hash of n decides. If gcd(n, phi(n)) has a prime factor, which is no less
-than ``ALPHA``, a value has a root with probability ``1 / ALPHA`` at most, and all of them with
-``2^-SOUNDNESS_BITS``. The hash makes it non-interactive (Fiat and Shamir, CRYPTO 1986). Roots of hashed values tell
-nothing: anybody can draw a root first and take its power.
+than ``ALPHA``, a unit has a root with probability ``1 / ALPHA`` at most, and all of them with
+``2^-SOUNDNESS_BITS``. Values that are no units are refused, as they have roots more often. The hash makes it
+non-interactive (Fiat and Shamir, CRYPTO 1986). Roots of hashed values tell nothing: anybody can draw a root first and
+take its power.
 
 A product of more than two primes passes: it decrypts as well, masks hide as well, and only its maker gains or loses
 by it.
@@ -54,14 +55,17 @@ def verify(n: int, roots: list[int], *, sender: str) -> None:
 
 def _fault(n: mpz, roots: list[int]) -> str:
     """Return what is wrong with a modulus, or nothing."""
+    if len(roots) != ROOTS:
+        return f"its certificate has {len(roots)} roots where {ROOTS} are needed"
     if gmpy2.gcd(n, _small_primes()) != 1:
         return f"it has a prime factor below {ALPHA}"
     if gmpy2.is_prime(n):
         return "it is a prime, so that anybody could decrypt"
-    if len(roots) != ROOTS:
-        return f"its certificate has {len(roots)} roots where {ROOTS} are needed"
+    values = _values(n)
+    if any(gmpy2.gcd(value, n) != 1 for value in values):
+        return "a value that its certificate answers has a factor in common with it"
     powers = (gmpy2.powmod(root, n, n) if 0 < root < n else mpz(0) for root in roots)
-    if any(power != value for power, value in zip(powers, _values(n), strict=True)):
+    if any(power != value for power, value in zip(powers, values, strict=True)):
         return "its certificate does not prove that n has no factor in common with phi(n)"
     return ""
 
