@@ -46,6 +46,6 @@ def are_sizes(sizes: IntArray, total: int) -> bool:
 
 
 def require(fulfilled: bool, expected: str) -> None:
-    """Raise RemoteProtocolError unless what a message holds is as expected."""
+    """Raise RemoteProtocolError unless what a message holds is as expected; the channel adds whose message it was."""
     if not fulfilled:
-        raise RemoteProtocolError(f"a message is malformed: expected {expected}")
+        raise RemoteProtocolError(f"malformed: expected {expected}")

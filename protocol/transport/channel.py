@@ -111,7 +111,7 @@ class Channel:
         await self._transport.deliver(self.name, receiver, envelope)
 
     async def receive(self, sender: str, kind: type[M]) -> M:
-        """Wait for the next message of ``sender``; raises RemoteProtocolError if it is not of this kind or altered."""
+        """Wait for ``sender``'s next message; raises RemoteProtocolError if it is another, altered or malformed."""
         roles = {self.roster.members[name].role for name in (sender, self.name)}
         sealed = kind.sealed and Role.COORDINATOR not in roles
         if sealed:
@@ -127,7 +127,12 @@ class Channel:
             )
         if sealed:
             body = self._seals.open(sender, sequence, body, header)
-        message = decode(kind, body)
+        try:
+            message = decode(kind, body)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(
+                f"{sender} sent {self.name} a {kind.__name__} that is {error}; both need one version of Colonnade"
+            ) from None
         self.ledger.record_received(
             sender, kind.__name__, len(envelope), sealed=sealed, discloses=kind.discloses
         )

@@ -37,7 +37,10 @@ def encode(message: Message) -> bytes:
 
 
 def decode(kind: type[M], body: bytes) -> M:
-    """Read a message back; raises RemoteProtocolError for anything but the declared fields and types."""
+    """Read a message back; raises RemoteProtocolError for anything but the declared fields and types.
+
+    Who sent it and what it was to be, the channel adds.
+    """
     hints = _field_types(kind.__name__)
     values = unpack(body)
     if not isinstance(values, list) or len(values) != len(hints):
@@ -142,4 +145,5 @@ _READERS: dict[Any, Callable[[Any, str], Any]] = {
 
 
 def _malformed(kind: str) -> RemoteProtocolError:
-    return RemoteProtocolError(f"a {kind} message does not have the declared fields")
+    declared = ", ".join(_field_types(kind)) or "none"
+    return RemoteProtocolError(f"malformed: expected the declared fields ({declared})")

@@ -23,6 +23,7 @@ from protocol.messages.forward import PartialLogits
 from protocol.messages.planning import BatchPlan, Schedule
 from protocol.messages.rounds import EncryptedResiduals, EpochEnd, MaskedGradients, PlainResiduals
 from protocol.messages.scoring import ScoreRequest
+from protocol.messages.setup import SessionKey
 from protocol.numbers import Ciphertexts, Residues
 from protocol.transport.channel import Channel
 from protocol.transport.codec import ciphertexts, decode, encode
@@ -246,3 +247,38 @@ def test_a_role_says_only_what_is_its_to_say(channels: dict[str, Channel]) -> No
     masked = MaskedGradients(Ciphertexts(1, b""))
     with pytest.raises(LocalProtocolError, match="to a label party"):
         asyncio.run(channels["bank"].send("shop", masked))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (msgpack.packb([bytes(31)]), "a session key of 32 bytes"),
+        (msgpack.packb([1]), r"the declared fields \(key\)"),
+        (msgpack.packb([]), r"the declared fields \(key\)"),
+        (b"\xc1", r"the declared fields \(key\)"),
+    ],
+)
+def test_whose_message_was_malformed_and_what_was_expected_is_said(
+    load_scenario: LoadScenario, transport: Recorder, body: bytes, expected: str
+) -> None:
+    channels = connect(load_scenario(), transport)
+
+    async def talk() -> None:
+        await channels["bank"].send("shop", SessionKey(bytes(32)))
+        await channels["shop"].receive("bank", SessionKey)
+
+    transport.alter = lambda envelope: msgpack.packb([msgpack.unpackb(envelope)[0], body])
+    words = f"^bank sent shop a SessionKey that is malformed: expected {expected}; both need one"
+    with pytest.raises(RemoteProtocolError, match=words):
+        asyncio.run(talk())
+
+
+def test_a_sealed_message_that_is_malformed_names_its_sender(
+    channels: dict[str, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    malformed = msgpack.packb([[[1], bytes(8)], [[2, 0], b""]])
+    monkeypatch.setattr("protocol.transport.channel.encode", lambda message: malformed)
+    with pytest.raises(
+        RemoteProtocolError, match=r"^bank sent shop a PartialLogits that is malformed"
+    ):
+        exchange(channels)
