@@ -28,7 +28,7 @@ from pydantic import Field
 
 from parties.catalogue import USER
 from parties.dataset import PartyDataset
-from protocol.errors import PartyUnavailableError, SettingsError
+from protocol.errors import PartyUnavailableError, RemoteProtocolError, SettingsError
 from protocol.ledger import Ledger, Progress, metered, peak_memory
 from protocol.settings import Positive, ProtocolSettings, Settings
 from protocol.training.checkpoints import forget
@@ -223,6 +223,7 @@ class Organisation:
         """Connect, play, and keep the results before the others are told that this party has ended.
 
         Checkpoints stay until everyone has ended; those of an earlier training go once all agree to begin a new one.
+        Raises RemoteProtocolError, before anything is sent, for a run of which there are results already.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -232,13 +233,13 @@ class Organisation:
             async with transport:
                 connected = True
                 say(f"{name}: connected, run {transport.run.hex()}")
-                if not self.resume:
-                    self._forget()
+                results = self._place_for(transport.run)
                 roster = self.roster.for_run(transport.run)
                 ledger = Ledger(name)
                 channel = Channel(name, roster, transport, ledger, self.identity.sealing)
-                results = self.results / transport.run.hex()
                 with folders.written_whole(results) as folder:
+                    if not self.resume:
+                        self._forget()
                     await metered(play(channel, folder), ledger)
                     folders.write_json(folder / "settings.json", self.agreement.model_dump())
                     folders.write_ledgers(folder, [ledger])
@@ -247,6 +248,16 @@ class Organisation:
         except PartyUnavailableError as error:
             raise PartyUnavailableError(f"{error}; {RESUME}") if connected else error from None
         self._forget()
+        return results
+
+    def _place_for(self, run: bytes) -> Path:
+        """Return where the results of a run go; raises RemoteProtocolError if there are some of a run of this name."""
+        results = self.results / run.hex()
+        if results.exists():
+            raise RemoteProtocolError(
+                f"{self.roster.coordinator.name} names a run that {self.identity.name} has results of in {results}; "
+                "nothing was sent. Every run needs a name of its own: start the coordinator again, or ask who runs it"
+            )
         return results
 
     def _forget(self) -> None:

@@ -7,13 +7,18 @@ run.
 With session keys there was one thing left to do: put a session key of its own in the place of one party's, keep what
 the other seals under it, and steal the first one's static key later. That opened what was said before the first
 answer; since keys are confirmed nothing is.
+
+A party that has results of a run used to hear of the other one of that name at its end, when both had been played and
+the later one could not be kept; it now says nothing in it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -25,7 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from protocol.errors import RemoteProtocolError
+from protocol.errors import PartyUnavailableError, ProtocolError, RemoteProtocolError
 from protocol.ledger import Ledger
 from protocol.messages.message import Role
 from protocol.messages.scoring import ScoreRequest
@@ -33,8 +38,13 @@ from protocol.messages.setup import SessionKey
 from protocol.transport.channel import Channel, split
 from protocol.transport.codec import decode, encode
 from protocol.transport.in_process import InProcessTransport
+from protocol.transport.link import Chunk, Frame
+from protocol.transport.relay import CoordinatorTransport
 from protocol.transport.roster import Member, Roster
 from protocol.transport.sealing import PROTOCOL_VERSION, Seals
+from scenarios.running import processes
+from scenarios.running.organisation import Organisation
+from scenarios.scenario import Scenario
 
 NAMES = ("shop", "bank")
 RUN = bytes(16)
@@ -262,3 +272,67 @@ def test_a_run_named_again_and_played_back_to_one_party_ends_there(
 
     with pytest.raises(RemoteProtocolError, match="sealed message from shop"):
         asyncio.run(play_back())
+
+
+class NamingAgain(CoordinatorTransport):
+    """A coordinator that names a run as it likes, and hangs up on the first thing that is said in it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.run = RUN
+        self.said = 0
+
+    async def _handle(self, name: str, frame: Frame) -> None:
+        if isinstance(frame, Chunk):
+            self.said += 1
+            raise RemoteProtocolError("enough was heard")
+        await super()._handle(name, frame)
+
+
+def name_again(configurations: Mapping[str, Path], party: str) -> tuple[int, str]:
+    """Have a party take part in a run of that name; return how much it said before the end, and why it ended."""
+    own = Organisation.read(configurations["coordinator"])
+    coordinator = NamingAgain(own.identity, own.roster, own.common, own.configuration.limits)
+
+    async def hold() -> None:
+        async with coordinator:
+            await coordinator.collect("coordinator", party)
+
+    with ThreadPoolExecutor(1) as thread:
+        holding = thread.submit(asyncio.run, hold())
+        with pytest.raises(ProtocolError) as ended:
+            Organisation.read(configurations[party]).take_part(lambda _: None, lambda *_: None)
+        with pytest.raises(PartyUnavailableError, match=f"{party} stopped"):
+            holding.result()
+    return coordinator.said, str(ended.value)
+
+
+@pytest.mark.parametrize("party", NAMES)
+def test_a_run_that_a_party_has_results_of_ends_before_anything_is_sent(
+    party: str,
+    load_scenario: Callable[..., Scenario],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("protocol.transport.relay.FAREWELL_SECONDS", 0.2)
+    folder = tmp_path / "deployed"
+    folder.mkdir()
+    configurations = processes.prepare(load_scenario(), folder)
+    organisation = Organisation.read(configurations[party])
+    said, _ = name_again(configurations, party)
+    assert said == 1  # a new name is a name like any other
+    results = organisation.results / RUN.hex()
+    results.mkdir(parents=True)
+    (results / "model.json").write_text("of the first run", encoding="utf-8")
+    checkpoint = organisation.checkpoints / "epoch-000001"
+    checkpoint.mkdir(parents=True)
+    said, why = name_again(configurations, party)
+    assert said == 0
+    assert f"coordinator names a run that {party} has results of in {results}" in why
+    assert checkpoint.exists()
+    # Who looks at its results at the end alone finds them in the way when all has been said.
+    with monkeypatch.context() as weaker:
+        weaker.setattr(Organisation, "_place_for", lambda self, run: self.results / run.hex())
+        said, _ = name_again(configurations, party)
+    assert said == 1
+    assert [path.read_text(encoding="utf-8") for path in results.iterdir()] == ["of the first run"]
