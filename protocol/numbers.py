@@ -34,6 +34,9 @@ class Residues:
     width: int
     data: bytes
 
+    def __len__(self) -> int:
+        return len(self.data) // self.width
+
     @classmethod
     def of(cls, integers: list[int], width: int) -> Residues:
         """Write down non-negative integers of at most ``width`` bytes."""

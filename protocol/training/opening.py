@@ -42,16 +42,12 @@ def announce(private_key: PrivateKey) -> PublicKeyAnnouncement:
 
 async def _receive_public_key(channel: Channel, settings: ProtocolSettings) -> PublicKey:
     """Take the coordinator's key; raises RemoteProtocolError unless it is of the size agreed and proved sound."""
-    announced = await channel.receive(channel.roster.coordinator, PublicKeyAnnouncement)
-    modulus, encryption = int.from_bytes(announced.modulus, "little"), settings.encryption
-    if modulus.bit_length() != encryption.key_bits:
-        raise RemoteProtocolError(
-            f"{channel.roster.coordinator} announced a key of {modulus.bit_length()} bits where "
-            f"key_bits = {encryption.key_bits} was agreed"
-        )
-    key = PublicKey.accept(modulus, insecure_key=encryption.insecure_key, engine=encryption.engine)
-    certificate.verify(modulus, announced.roots.integers(), sender=channel.roster.coordinator)
-    return key
+    coordinator, encryption = channel.roster.coordinator, settings.encryption
+    announced = await channel.receive(coordinator, PublicKeyAnnouncement)
+    n = certificate.verify(
+        announced.modulus, announced.roots, encryption.key_bits, sender=coordinator
+    )
+    return PublicKey.accept(n, insecure_key=encryption.insecure_key, engine=encryption.engine)
 
 
 async def pass_on(

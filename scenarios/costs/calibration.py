@@ -26,6 +26,7 @@ from scipy.optimize import nnls
 
 from parties import files
 from parties.features import FixedPointMatrix
+from protocol.encryption import certificate
 from protocol.encryption.encryptors import Encryptor, KeyHolderEncryptor, Masks
 from protocol.encryption.keys import EncryptedVector, PrivateKey
 from protocol.encryption.native import choose_path
@@ -34,8 +35,9 @@ from protocol.errors import SettingsError
 from protocol.ledger import Ledger, charging, peak_memory
 from protocol.settings import Engine
 from protocol.training.gradients import SHIFT_BITS, transposed_product
+from protocol.training.opening import announce
 from scenarios.costs.counting import Conversation, Rest
-from scenarios.costs.operations import Arithmetic, Operation
+from scenarios.costs.operations import KINDS, Arithmetic, Operation
 from scenarios.costs.shapes import Shapes
 from scenarios.running import runner
 from scenarios.scenario import Scenario, load
@@ -80,9 +82,10 @@ class _Entry:
     base_memory: int
 
     def unit_costs(self, key_bits: int, engine: Engine) -> UnitCosts | None:
-        """Return the unit costs under such keys; None where they have not been measured."""
-        operations = self.operations.get(f"{engine} {key_bits}")
-        return None if operations is None else UnitCosts(operations, self.rest, self.base_memory)
+        """Return the unit costs under such keys; None where not all of them have been measured."""
+        operations = self.operations.get(f"{engine} {key_bits}", {})
+        known = operations.keys() >= KINDS
+        return UnitCosts(operations, self.rest, self.base_memory) if known else None
 
 
 _CACHE = TypeAdapter(dict[str, _Entry])
@@ -208,6 +211,10 @@ def _samples(key_bits: int, engine: Engine) -> Iterator[tuple[Operation, Callabl
     draw = np.random.default_rng(0)
     encryptor, holder = Encryptor(public), KeyHolderEncryptor(key)
     few = encryptor.encrypt([int(number) for number in draw.integers(-(1 << 40), 1 << 40, 64)])
+    announced = announce(key)
+    yield arithmetic.certificate(), partial(certificate.certify, key)
+    verify = partial(certificate.verify, announced.modulus, announced.roots, key_bits, sender="")
+    yield arithmetic.verification(), verify
     if not arithmetic.naive:
         yield arithmetic.tables(holder=False), lambda: Encryptor(public).encrypt([0])
         yield arithmetic.tables(holder=True), lambda: KeyHolderEncryptor(key).encrypt([0])

@@ -14,6 +14,7 @@ from joblib import parallel_config
 
 from parties.quasi_newton import MEMORY
 from protocol.contributions import Bounds
+from protocol.encryption.certificate import ROOTS
 from protocol.encryption.ring import block_rows
 from protocol.sharing.shares import Series
 from protocol.training.gradients import FACTOR_BITS, SHIFT_BITS, GradientForm
@@ -122,6 +123,9 @@ class Conversation:
         if self.disclosure == "none":
             return
         with parallel_config(n_jobs=self.scenario.encryption.n_jobs):
+            yield Step(COORDINATOR, self.arithmetic.certificate())
+            for party in [self.label, *self.features]:
+                yield Step(party, self.arithmetic.verification())
             yield from self._tables()
             for batch in self.shapes.batches:
                 of_round = self._shared_round(batch) if self.shared else self._open_round(batch)
@@ -200,9 +204,8 @@ class Conversation:
         data_parties, label = [self.label, *self.features], self.label
         if self.disclosure != "none":
             for party in data_parties:
-                yield self._transfer(
-                    COORDINATOR, party, "PublicKeyAnnouncement", self.key.plaintext_bytes
-                )
+                size = (1 + ROOTS) * self.key.plaintext_bytes
+                yield self._transfer(COORDINATOR, party, "PublicKeyAnnouncement", size)
         batches = [*self.shapes.batches, replace(self.shapes.validation, times=1)]
         listed = sum(batch.times for batch in batches)
         for party in self.features:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from protocol.encryption.certificate import ROOTS
 from protocol.encryption.encryptors import KEY_HOLDER_TABLE_BYTES
 from protocol.encryption.exponentiation import comb_cost, comb_shape
 from protocol.encryption.keys import PublicKey
@@ -20,6 +21,14 @@ TABLES, ENCRYPTIONS, BY_HOLDER = "tables of powers", "encryptions", "encryptions
 PRODUCTS, ADDITIONS, SUBTRACTIONS = "products", "additions", "subtractions"
 PACKINGS, MASKS, DECRYPTIONS = "packings", "masks", "decryptions"
 CHECKS, WRITES, PLAIN_ADDITIONS = "checks", "writes", "plain additions"
+CERTIFICATES, VERIFICATIONS = "certificates", "verifications"
+KINDS = frozenset(
+    {
+        *(ENCRYPTIONS, BY_HOLDER, PRODUCTS, ADDITIONS, SUBTRACTIONS, PACKINGS, MASKS, DECRYPTIONS),
+        *(CHECKS, WRITES, PLAIN_ADDITIONS, CERTIFICATES, VERIFICATIONS),
+    }
+)
+"""Those of every engine: phe has no tables."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,14 @@ class Arithmetic:
         """The memory of an encryptor's tables: the key holder's two have entries of half the size."""
         rows, tables, _ = self.comb(holder=holder)
         return int(tables * 2**rows * self.key.ciphertext_bytes)
+
+    def certificate(self) -> Operation:
+        """Prove the key sound: its roots modulo p and q apart."""
+        return Operation(CERTIFICATES, 1, ROOTS * self.bits, 1)
+
+    def verification(self) -> Operation:
+        """Hold a key against its certificate."""
+        return Operation(VERIFICATIONS, 1, ROOTS * self.bits, 1)
 
     def tables(self, *, holder: bool) -> Operation:
         """An encryptor's tables: one modulo n^2, or the key holder's two of half the size."""

@@ -9,7 +9,7 @@ from protocol.settings import Engine
 from scenarios.costs import calibration
 from scenarios.costs.calibration import UnitCosts
 from scenarios.costs.counting import Rest
-from scenarios.costs.operations import MASKS, Operation
+from scenarios.costs.operations import KINDS, MASKS, VERIFICATIONS, Operation
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +32,11 @@ def test_unit_costs_are_times_numbers() -> None:
 
 def test_what_was_measured_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[int] = []
+    unknown = set[str]()
 
     def measure(key_bits: int, engine: str) -> dict[str, tuple[float, ...]]:
         measured.append(key_bits)
-        return {MASKS: (0.0, 0.0, 1.0)}
+        return dict.fromkeys(KINDS - unknown, (0.0, 0.0, 1.0))
 
     monkeypatch.setattr(calibration, "calibrate_operations", measure)
     monkeypatch.setattr(calibration, "calibrate_rest", lambda: (1.0,) * 11)
@@ -51,6 +52,12 @@ def test_what_was_measured_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     calibration.cache_file().write_text("damaged", encoding="utf-8")
     calibration.unit_costs(512)
     assert measured == [512, 1024, 512]
+    # What a version before wrote lacks an operation.
+    unknown.add(VERIFICATIONS)
+    calibration.calibrate([1024])
+    assert calibration.known_unit_costs(1024) is None
+    unknown.clear()
+    assert calibration.unit_costs(1024) == calibration.known_unit_costs(1024) is not None
 
 
 @pytest.mark.parametrize("engine", ["colonnade", "phe"])
@@ -62,6 +69,7 @@ def test_every_operation_of_a_training_is_measured(
     tables = {"tables of powers"} if engine == "colonnade" else set()
     assert kinds == tables | {
         "additions",
+        "certificates",
         "checks",
         "decryptions",
         "encryptions",
@@ -71,5 +79,6 @@ def test_every_operation_of_a_training_is_measured(
         "plain additions",
         "products",
         "subtractions",
+        "verifications",
         "writes",
     }
